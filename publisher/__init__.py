@@ -1,0 +1,1 @@
+"""The service that owns the one TradingView session and publishes closed bars."""
