@@ -1,0 +1,1 @@
+"""Decisions as pure values: no clock, no random source, no I/O; time is passed in."""

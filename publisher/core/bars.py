@@ -1,0 +1,388 @@
+"""What is closed, when and why: one ledger per series.
+
+The ledger takes bars as they come, merges them by open time (indexes are
+re-based when older bars are fetched, times are not), and says what to publish.
+A bar is closed when its successor opened (`next`), when TradingView's clock
+passed its end by the settle time (`clock`), or when it stands in an answer to a
+history request and is not the last there (`history`).
+
+Each subscription begins with a *fill*: bars are collected until they reach back
+to the watermark, or TradingView has no more; then they are published in order
+and what follows is live. So after any interruption missing bars come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from publisher.core.messages import SlotBars
+from publisher.core.points import Point, PointRefused, check_point, true_end_ms
+from publisher.wire import Bar, ClosedBy, Series
+
+RECENT_BARS_MAX: Final = 64
+"""How many closed bars are remembered, to recognise repeats and corrections."""
+FILL_BARS_MAX: Final = 50_000
+"""How many bars one fill may collect; beyond, the oldest are let go."""
+REQUEST_BARS_MAX: Final = 5_000
+"""How many bars are asked for at once."""
+REFUSED_TIMES_MAX: Final = 1_000
+"""How many refused open times are remembered until a good bar replaces them."""
+OVERLAP_BARS: Final = 10
+"""How many bars before the watermark are asked for again, to be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A closed bar that stands in the stream, with its newest revision."""
+
+    point: Point
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """The end of a series' stream as the bus holds it."""
+
+    watermark_ms: int | None = None
+    """Open time of the newest entry, None where there is none."""
+    recent: Mapping[int, Recent] | None = None
+    """The newest entries by open time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """A closed bar, to be appended after those before it."""
+
+    bar: Bar
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The newest state of the bar in progress."""
+
+    bar: Bar
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """A closed bar that changed; `late` where it was never published."""
+
+    bar: Bar
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Values that were not taken."""
+
+    reason: str
+    open_time_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Bars between these two times are missing and cannot be fetched."""
+
+    after_ms: int
+    before_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskMore:
+    """The fill needs so many older bars."""
+
+    bars: int
+
+
+@dataclass(frozen=True, slots=True)
+class FillDone:
+    """The fill is complete; the series is live."""
+
+    published: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What is known of the forming bar cannot be trusted: subscribe again."""
+
+    reason: str
+
+
+Decision = Publish | Form | Correct | Refuse | Abandon | AskMore | FillDone | Reload
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The clocks at which something came; all ms since the epoch."""
+
+    received_ms: int
+    """The machine's clock."""
+    server_ms: int
+    """TradingView's clock as far as known."""
+    settle_ms: int
+    """How long after its end a bar may still change, by TradingView's clock."""
+
+
+class Ledger:
+    """Decides for one series what is published."""
+
+    def __init__(self, series: Series, end: StreamEnd, history_bars: int) -> None:
+        self.series = series
+        self._history_bars = history_bars
+        self._watermark_ms = end.watermark_ms
+        self._recent: dict[int, Recent] = dict(end.recent or {})
+        self._forming: Point | None = None
+        self._forming_doubted = False
+        self._close_time_ms: int | None = None
+        self._delay_ms = 0
+        self._refused: set[int] = set()
+        self._gap = False
+        self._filling = True
+        self._collected: dict[int, Point] = {}
+        self._newest_ms = 0
+        self._oldest_before_ask_ms: int | None = None
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """Open time of the newest bar that was handed out to be published."""
+        return self._watermark_ms
+
+    @property
+    def filling(self) -> bool:
+        """True until the history asked for is complete."""
+        return self._filling
+
+    def begin(self, now_ms: int) -> int:
+        """Start a fill, on a new subscription; return how many bars to ask for."""
+        self._filling = True
+        self._collected = {}
+        self._newest_ms = 0
+        self._forming = None
+        self._forming_doubted = False
+        self._close_time_ms = None
+        self._oldest_before_ask_ms = None
+        if self._watermark_ms is None:
+            return _clip(self._history_bars + 1)
+        elapsed = max(0, now_ms - self._watermark_ms) // self.series.interval_ms
+        return _clip(elapsed + 1 + OVERLAP_BARS)
+
+    def set_delay(self, delay_ms: int) -> None:
+        """Tell by how much the symbol's data is delayed."""
+        self._delay_ms = delay_ms
+
+    def receive(self, bars: SlotBars, at: Moment) -> list[Decision]:
+        """Take the bars of one message."""
+        latest_ms = max(at.received_ms, at.server_ms) + self.series.interval_ms
+        checked = [check_point(values, latest_ms) for values in bars.values]
+        decisions: list[Decision] = []
+        points = []
+        for point in checked:
+            if isinstance(point, PointRefused):
+                decisions += self._refuse(point)
+            else:
+                points.append(point)
+        points.sort(key=lambda point: point.open_time_ms)
+        newest_ms = points[-1].open_time_ms if points else None
+        for point in points:
+            close_time_ms = bars.close_time_ms if point.open_time_ms == newest_ms else None
+            decisions += self._take(point, close_time_ms, at)
+        return decisions
+
+    def complete(self, exhausted: bool, at: Moment) -> list[Decision]:
+        """Take note that the request for history is answered."""
+        if not self._filling:
+            return []
+        oldest_ms = min(self._collected, default=None)
+        stuck = oldest_ms is not None and oldest_ms == self._oldest_before_ask_ms
+        missing = 0 if exhausted or stuck or oldest_ms is None else self._missing(oldest_ms)
+        if missing > 0:
+            self._oldest_before_ask_ms = oldest_ms
+            return [AskMore(_clip(missing))]
+        return self._finish_fill(at)
+
+    def expire(self, at: Moment) -> list[Decision]:
+        """Close the forming bar if its end and the settle time have passed."""
+        deadline_ms = self.deadline_ms(at.settle_ms)
+        if deadline_ms is None or at.server_ms < deadline_ms:
+            return []
+        return self._close_forming("clock", at)
+
+    def deadline_ms(self, settle_ms: int) -> int | None:
+        """Return when, by TradingView's clock, the forming bar closes without a successor."""
+        if self._filling or self._forming is None:
+            return None
+        end_ms = self._close_time_ms
+        if end_ms is None:
+            end_ms = self._forming.open_time_ms + self.series.interval_ms + self._delay_ms
+        return end_ms + settle_ms
+
+    # One bar.
+
+    def _refuse(self, refused: PointRefused) -> list[Decision]:
+        time_ms = refused.open_time_ms
+        forming = self._forming
+        if forming is not None and time_ms in {None, forming.open_time_ms}:
+            self._forming_doubted = True
+        elif time_ms is not None and time_ms > (self._watermark_ms or 0):
+            self._refused.add(time_ms)
+            while len(self._refused) > REFUSED_TIMES_MAX:
+                self._refused.remove(min(self._refused))
+        return [Refuse(refused.reason, time_ms)]
+
+    def _take(self, point: Point, close_time_ms: int | None, at: Moment) -> list[Decision]:
+        self._refused.discard(point.open_time_ms)
+        if self._filling:
+            self._collect(point, close_time_ms)
+            return []
+        forming = self._forming
+        if self._watermark_ms is not None and point.open_time_ms <= self._watermark_ms:
+            return self._compare(point, "next", at)
+        if forming is None or point.open_time_ms > forming.open_time_ms:
+            closed = [] if forming is None else self._close_forming("next", at)
+            if any(isinstance(decision, Reload) for decision in closed):
+                return closed
+            return closed + self._form(point, close_time_ms, at)
+        if point.open_time_ms == forming.open_time_ms:
+            return self._form(point, close_time_ms, at)
+        if self._watermark_ms is None:
+            return []
+        # Between the newest published and the forming bar: it came late, and closed.
+        return self._publish(point, None, "next", at)
+
+    def _collect(self, point: Point, close_time_ms: int | None) -> None:
+        self._collected[point.open_time_ms] = point
+        if point.open_time_ms > self._newest_ms:
+            self._newest_ms, self._close_time_ms = point.open_time_ms, close_time_ms
+        elif point.open_time_ms == self._newest_ms and close_time_ms is not None:
+            self._close_time_ms = close_time_ms
+        if len(self._collected) > FILL_BARS_MAX:
+            del self._collected[min(self._collected)]
+
+    def _form(self, point: Point, close_time_ms: int | None, at: Moment) -> list[Decision]:
+        is_new = self._forming is None or point.open_time_ms != self._forming.open_time_ms
+        if is_new:
+            self._close_time_ms = None
+        if close_time_ms is not None:
+            self._close_time_ms = close_time_ms
+        unchanged = point == self._forming
+        self._forming = point
+        self._forming_doubted = False
+        if unchanged:
+            return []
+        return [Form(self._bar(point, self._end_ms(), "forming", at))]
+
+    def _close_forming(self, closed_by: ClosedBy, at: Moment) -> list[Decision]:
+        forming = self._forming
+        assert forming is not None
+        if self._forming_doubted:
+            # Its last update was refused, so its final values are unknown here.
+            self._forming = None
+            return [Reload("the last update of the forming bar was refused")]
+        self._forming = None
+        return self._publish(forming, self._end_ms(), closed_by, at)
+
+    def _compare(self, point: Point, closed_by: ClosedBy, at: Moment) -> list[Decision]:
+        """A bar that is not newer than the watermark: a repeat or a correction."""
+        known = self._recent.get(point.open_time_ms)
+        if known is None:
+            oldest_ms = min(self._recent, default=None)
+            if oldest_ms is None or point.open_time_ms < oldest_ms:
+                return []
+            revision = 1
+        elif known.point == point:
+            return []
+        else:
+            revision = known.revision + 1
+        self._remember(Recent(point, revision))
+        bar = self._bar(point, None, closed_by, at)
+        previous_ms = max((t for t in self._recent if t < point.open_time_ms), default=None)
+        corrected = replace(bar, revision=revision, previous_open_time_ms=previous_ms, gap=False)
+        return [Correct(corrected, late=known is None)]
+
+    # The fill.
+
+    def _missing(self, oldest_ms: int) -> int:
+        """Return how many older bars the fill may still need, 0 where it reaches back."""
+        if self._watermark_ms is None:
+            return self._history_bars + 1 - len(self._collected)
+        if oldest_ms - self._watermark_ms <= self.series.interval_ms:
+            return 0
+        return (oldest_ms - self._watermark_ms) // self.series.interval_ms + OVERLAP_BARS
+
+    def _finish_fill(self, at: Moment) -> list[Decision]:
+        points = [self._collected[time_ms] for time_ms in sorted(self._collected)]
+        self._collected = {}
+        self._filling = False
+        decisions: list[Decision] = []
+        if self._watermark_ms is None:
+            points = points[-(self._history_bars + 1) :]
+        elif points:
+            self._gap = points[0].open_time_ms - self._watermark_ms > self.series.interval_ms
+        for point in points[:-1]:
+            decisions += self._finish_closed(point, at)
+        for point in points[-1:]:
+            decisions += self._finish_last(point, at)
+        published = sum(isinstance(decision, Publish) for decision in decisions)
+        return [*decisions, FillDone(published)]
+
+    def _finish_closed(self, point: Point, at: Moment) -> list[Decision]:
+        if self._watermark_ms is not None and point.open_time_ms <= self._watermark_ms:
+            return self._compare(point, "history", at)
+        return self._publish(point, None, "history", at)
+
+    def _finish_last(self, point: Point, at: Moment) -> list[Decision]:
+        if self._watermark_ms is not None and point.open_time_ms <= self._watermark_ms:
+            return self._compare(point, "history", at)
+        close_time_ms = self._close_time_ms
+        if close_time_ms is not None and at.server_ms >= close_time_ms + at.settle_ms:
+            return self._publish(point, self._end_ms(), "history", at)
+        return self._form(point, close_time_ms, at)
+
+    # The outcome.
+
+    def _publish(
+        self, point: Point, end_ms: int | None, closed_by: ClosedBy, at: Moment
+    ) -> list[Decision]:
+        decisions: list[Decision] = []
+        passed = {time_ms for time_ms in self._refused if time_ms < point.open_time_ms}
+        self._refused -= passed
+        if self._watermark_ms is not None and (self._gap or passed):
+            self._gap = True
+            decisions.append(Abandon(self._watermark_ms, point.open_time_ms))
+        bar = self._bar(point, end_ms, closed_by, at)
+        self._gap = False
+        self._watermark_ms = point.open_time_ms
+        self._remember(Recent(point))
+        return [*decisions, Publish(bar)]
+
+    def _remember(self, recent: Recent) -> None:
+        self._recent[recent.point.open_time_ms] = recent
+        while len(self._recent) > RECENT_BARS_MAX:
+            del self._recent[min(self._recent)]
+
+    def _end_ms(self) -> int | None:
+        if self._close_time_ms is None:
+            return None
+        return true_end_ms(self._close_time_ms, self._delay_ms)
+
+    def _bar(self, point: Point, end_ms: int | None, closed_by: ClosedBy, at: Moment) -> Bar:
+        return Bar(
+            series=self.series,
+            open_time_ms=point.open_time_ms,
+            open=point.open,
+            high=point.high,
+            low=point.low,
+            close=point.close,
+            volume=point.volume,
+            end_time_ms=end_ms,
+            previous_open_time_ms=self._watermark_ms,
+            received_ms=at.received_ms,
+            closed_by=closed_by,
+            gap=self._gap,
+        )
+
+
+def _clip(bars: int) -> int:
+    return max(2, min(bars, REQUEST_BARS_MAX))
