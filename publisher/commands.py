@@ -35,15 +35,16 @@ class Command:
         """Read a request. Raises EntryMalformed."""
         try:
             values = orjson.loads(text)
-            action = values["action"]
-            command = cls(
-                str(values["id"]), action, tuple(str(typed) for typed in values["series"])
-            )
+            request, action, series = values["id"], values["action"], values["series"]
         except (ValueError, KeyError, TypeError) as error:
-            raise EntryMalformed(f"command is malformed: {error}") from error
-        if action not in {"subscribe", "unsubscribe"}:
+            raise EntryMalformed(f"command is malformed: {error!r}") from error
+        if not isinstance(request, str) or not request:
+            raise EntryMalformed(f"id must be text, was {request!r}")
+        if action not in ("subscribe", "unsubscribe"):
             raise EntryMalformed(f"action must be subscribe or unsubscribe, was {action!r}")
-        return command
+        if not isinstance(series, list) or not all(isinstance(typed, str) for typed in series):
+            raise EntryMalformed(f"series must be a list of texts, was {series!r}")
+        return cls(request, action, tuple(series))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Answer:
         """Read an answer. Raises EntryMalformed."""
         try:
             values = orjson.loads(text)
-            return cls(values["series"], values["accepted"], values["message"])
+            series, accepted, message = values["series"], values["accepted"], values["message"]
         except (ValueError, KeyError, TypeError) as error:
-            raise EntryMalformed(f"answer is malformed: {error}") from error
+            raise EntryMalformed(f"answer is malformed: {error!r}") from error
+        if not isinstance(series, str) or not isinstance(message, str):
+            raise EntryMalformed(f"series and message must be texts, was {text!r}")
+        if not isinstance(accepted, bool):
+            raise EntryMalformed(f"accepted must be true or false, was {accepted!r}")
+        return cls(series, accepted, message)

@@ -7,6 +7,7 @@ of the publisher. `docs/contract.md` says the same in prose and
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,14 +45,18 @@ INTERVALS: Final[Mapping[str, int]] = MappingProxyType(
         "1M": 31 * DAY_MS,
     }
 )
-"""Every interval and the longest that one of its bars can last, in ms."""
+"""Every interval and the longest that one of its bars can last, in ms.
+
+Where clocks are put back, bars of a day and more last an hour longer.
+"""
 
 # Minute and month differ by case only, so those two letters have no alias.
 _ALIASES: Final = {text[:-1] + text[-1].lower(): text for text in INTERVALS if text[-1] in "HDW"}
 
 _UNSAFE: Final = re.compile(r"[^!-~]|[{}%]")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{2,11}")
+# The words of the other qualifiers name no currency, else the text would not read back.
+_CURRENCY: Final = re.compile(r"(?!EXTENDED$|DIVIDENDS$)[A-Z][A-Z0-9]{2,11}")
 
 
 class SeriesInvalid(ValueError):
@@ -74,7 +79,7 @@ def parse_interval(text: str) -> str:
     return interval
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Series:
     """A symbol on an exchange at an interval, with the options that change its data.
 
@@ -141,8 +146,11 @@ class Series:
 
     @property
     def interval_ms(self) -> int:
-        """The longest that a bar of this series can last, in ms."""
+        """The longest that a bar of this series can last, in ms; a day may be an hour longer."""
         return INTERVALS[self.interval]
+
+    def __lt__(self, other: Series) -> bool:
+        return str(self) < str(other)
 
     def __str__(self) -> str:
         text = f"{_encode(self.symbol)}-{_encode(self.exchange, '-')}-{self.interval}"
@@ -292,7 +300,7 @@ def _bar_from_payload(series: Series, payload: Any) -> Bar:
     if not isinstance(payload, dict):
         raise EntryMalformed(f"a bar must be a map, was {type(payload).__name__}")
     closed_by = payload.get("s")
-    if closed_by not in _CLOSED_BY:
+    if not isinstance(closed_by, str) or closed_by not in _CLOSED_BY:
         raise EntryMalformed(f"s must be one of {sorted(_CLOSED_BY)}, was {closed_by!r}")
     return Bar(
         series=series,
@@ -322,6 +330,8 @@ def _number(payload: dict[str, Any], key: str) -> float:
     value = payload.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise EntryMalformed(f"{key} must be a number, was {value!r}")
+    if not math.isfinite(value):
+        raise EntryMalformed(f"{key} must be finite, was {value!r}")
     return float(value)
 
 
@@ -411,11 +421,10 @@ class Summary:
         """Read a catalogue line. Raises EntryMalformed."""
         try:
             values = orjson.loads(text)
-            return cls(
-                Series.parse(series.decode()),
-                values["state"],
-                values.get("reason", ""),
-                values.get("wanted_by", "settings"),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            state, reason = values["state"], values.get("reason", "")
+            wanted_by = values.get("wanted_by", "settings")
+            if not all(isinstance(value, str) for value in (state, reason, wanted_by)):
+                raise TypeError(f"every value must be text, was {text!r}")
+            return cls(Series.parse(series.decode()), state, reason, wanted_by)
+        except (ValueError, KeyError, TypeError) as error:
             raise EntryMalformed(f"catalogue line {series!r} is malformed: {error}") from error

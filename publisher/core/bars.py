@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
 from publisher.core.messages import SlotBars
 from publisher.core.points import Point, PointRefused, check_point, true_end_ms
-from publisher.wire import Bar, ClosedBy, Series
+from publisher.wire import DAY_MS, HOUR_MS, Bar, ClosedBy, Series
 
 RECENT_BARS_MAX: Final = 64
 """How many closed bars are remembered, to recognise repeats and corrections."""
@@ -49,6 +50,8 @@ class StreamEnd:
     """Open time of the newest entry, None where there is none."""
     recent: Mapping[int, Recent] | None = None
     """The newest entries by open time."""
+    correction_ms: int = 0
+    """First part of the newest correction entry's ID, 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,10 @@ class FillDone:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What is known of the forming bar cannot be trusted: subscribe again."""
+    """What is known of a bar cannot be trusted: subscribe again.
+
+    Until `begin` nothing more is published.
+    """
 
     reason: str
 
@@ -133,12 +139,16 @@ class Ledger:
         self._history_bars = history_bars
         self._watermark_ms = end.watermark_ms
         self._recent: dict[int, Recent] = dict(end.recent or {})
+        # Where clocks are put back, bars of a day and more last an hour longer.
+        extra_ms = HOUR_MS if series.interval_ms >= DAY_MS else 0
+        self._longest_ms = series.interval_ms + extra_ms
         self._forming: Point | None = None
-        self._forming_doubted = False
         self._close_time_ms: int | None = None
         self._delay_ms = 0
-        self._refused: set[int] = set()
-        self._gap = False
+        # Open times whose newest values were refused → whether history has no others.
+        self._refused: dict[int, bool] = {}
+        # From here on no bar can be missing unseen; `inf`: from the next bar that forms.
+        self._proven_from_ms: float = 0
         self._filling = True
         self._collected: dict[int, Point] = {}
         self._newest_ms = 0
@@ -160,8 +170,8 @@ class Ledger:
         self._collected = {}
         self._newest_ms = 0
         self._forming = None
-        self._forming_doubted = False
         self._close_time_ms = None
+        self._refused = {}
         self._oldest_before_ask_ms = None
         if self._watermark_ms is None:
             return _clip(self._history_bars + 1)
@@ -176,18 +186,21 @@ class Ledger:
         """Take the bars of one message."""
         latest_ms = max(at.received_ms, at.server_ms) + self.series.interval_ms
         checked = [check_point(values, latest_ms) for values in bars.values]
+        # Of unknown time are, in history, bars of their own; live, updates of the newest.
+        unknown = 0 if self._filling else inf
+        checked.sort(key=lambda point: point.open_time_ms or unknown)
+        times = [point.open_time_ms for point in checked if point.open_time_ms is not None]
+        newest_ms = max(times, default=None) if len(times) == len(checked) else None
         decisions: list[Decision] = []
-        points = []
         for point in checked:
             if isinstance(point, PointRefused):
-                decisions += self._refuse(point)
-            else:
-                points.append(point)
-        points.sort(key=lambda point: point.open_time_ms)
-        newest_ms = points[-1].open_time_ms if points else None
-        for point in points:
+                decisions += self._refuse(point, latest_ms)
+                continue
             close_time_ms = bars.close_time_ms if point.open_time_ms == newest_ms else None
             decisions += self._take(point, close_time_ms, at)
+        if len(self._collected) > FILL_BARS_MAX:
+            for time_ms in sorted(self._collected)[:-FILL_BARS_MAX]:
+                del self._collected[time_ms]
         return decisions
 
     def complete(self, exhausted: bool, at: Moment) -> list[Decision]:
@@ -213,26 +226,27 @@ class Ledger:
         """Return when, by TradingView's clock, the forming bar closes without a successor."""
         if self._filling or self._forming is None:
             return None
-        end_ms = self._close_time_ms
+        end_ms = self._end_ms()
         if end_ms is None:
-            end_ms = self._forming.open_time_ms + self.series.interval_ms + self._delay_ms
-        return end_ms + settle_ms
+            end_ms = self._forming.open_time_ms + self._longest_ms
+        return end_ms + self._delay_ms + settle_ms
 
     # One bar.
 
-    def _refuse(self, refused: PointRefused) -> list[Decision]:
+    def _refuse(self, refused: PointRefused, latest_ms: int) -> list[Decision]:
         time_ms = refused.open_time_ms
-        forming = self._forming
-        if forming is not None and time_ms in {None, forming.open_time_ms}:
-            self._forming_doubted = True
-        elif time_ms is not None and time_ms > (self._watermark_ms or 0):
-            self._refused.add(time_ms)
+        if time_ms is None:
+            # It may have been an update of the newest bar.
+            newest_ms = None if self._forming is None else self._forming.open_time_ms
+            time_ms = max(self._collected, default=newest_ms)
+        if time_ms is not None and (self._watermark_ms or 0) < time_ms <= latest_ms:
+            self._refused[time_ms] = self._filling and time_ms not in self._collected
             while len(self._refused) > REFUSED_TIMES_MAX:
-                self._refused.remove(min(self._refused))
-        return [Refuse(refused.reason, time_ms)]
+                del self._refused[min(self._refused)]
+        return [Refuse(refused.reason, refused.open_time_ms)]
 
     def _take(self, point: Point, close_time_ms: int | None, at: Moment) -> list[Decision]:
-        self._refused.discard(point.open_time_ms)
+        self._refused.pop(point.open_time_ms, None)
         if self._filling:
             self._collect(point, close_time_ms)
             return []
@@ -241,7 +255,7 @@ class Ledger:
             return self._compare(point, "next", at)
         if forming is None or point.open_time_ms > forming.open_time_ms:
             closed = [] if forming is None else self._close_forming("next", at)
-            if any(isinstance(decision, Reload) for decision in closed):
+            if self.filling:
                 return closed
             return closed + self._form(point, close_time_ms, at)
         if point.open_time_ms == forming.open_time_ms:
@@ -257,18 +271,16 @@ class Ledger:
             self._newest_ms, self._close_time_ms = point.open_time_ms, close_time_ms
         elif point.open_time_ms == self._newest_ms and close_time_ms is not None:
             self._close_time_ms = close_time_ms
-        if len(self._collected) > FILL_BARS_MAX:
-            del self._collected[min(self._collected)]
 
     def _form(self, point: Point, close_time_ms: int | None, at: Moment) -> list[Decision]:
         is_new = self._forming is None or point.open_time_ms != self._forming.open_time_ms
         if is_new:
             self._close_time_ms = None
+            self._proven_from_ms = min(self._proven_from_ms, point.open_time_ms)
         if close_time_ms is not None:
             self._close_time_ms = close_time_ms
         unchanged = point == self._forming
         self._forming = point
-        self._forming_doubted = False
         if unchanged:
             return []
         return [Form(self._bar(point, self._end_ms(), "forming", at))]
@@ -276,10 +288,6 @@ class Ledger:
     def _close_forming(self, closed_by: ClosedBy, at: Moment) -> list[Decision]:
         forming = self._forming
         assert forming is not None
-        if self._forming_doubted:
-            # Its last update was refused, so its final values are unknown here.
-            self._forming = None
-            return [Reload("the last update of the forming bar was refused")]
         self._forming = None
         return self._publish(forming, self._end_ms(), closed_by, at)
 
@@ -307,7 +315,7 @@ class Ledger:
         """Return how many older bars the fill may still need, 0 where it reaches back."""
         if self._watermark_ms is None:
             return self._history_bars + 1 - len(self._collected)
-        if oldest_ms - self._watermark_ms <= self.series.interval_ms:
+        if oldest_ms - self._watermark_ms <= self._longest_ms:
             return 0
         return (oldest_ms - self._watermark_ms) // self.series.interval_ms + OVERLAP_BARS
 
@@ -315,47 +323,71 @@ class Ledger:
         points = [self._collected[time_ms] for time_ms in sorted(self._collected)]
         self._collected = {}
         self._filling = False
-        decisions: list[Decision] = []
+        ended_ms = self._end_ms()
+        last_ended = ended_ms is not None and (
+            at.server_ms >= ended_ms + self._delay_ms + at.settle_ms
+        )
         if self._watermark_ms is None:
-            points = points[-(self._history_bars + 1) :]
-        elif points:
-            self._gap = points[0].open_time_ms - self._watermark_ms > self.series.interval_ms
-        for point in points[:-1]:
+            wanted = self._history_bars + (0 if last_ended else 1)
+            points = points[max(0, len(points) - wanted) :]
+        else:
+            self._proven_from_ms = points[0].open_time_ms if points else inf
+        decisions: list[Decision] = []
+        forming = points.pop() if points and not last_ended else None
+        for point in points:
             decisions += self._finish_closed(point, at)
-        for point in points[-1:]:
-            decisions += self._finish_last(point, at)
+            if self.filling:
+                return decisions
+        if forming is not None:
+            decisions += self._finish_forming(forming, at)
         published = sum(isinstance(decision, Publish) for decision in decisions)
         return [*decisions, FillDone(published)]
 
     def _finish_closed(self, point: Point, at: Moment) -> list[Decision]:
         if self._watermark_ms is not None and point.open_time_ms <= self._watermark_ms:
             return self._compare(point, "history", at)
-        return self._publish(point, None, "history", at)
+        end_ms = self._end_ms() if point.open_time_ms == self._newest_ms else None
+        return self._publish(point, end_ms, "history", at)
 
-    def _finish_last(self, point: Point, at: Moment) -> list[Decision]:
+    def _finish_forming(self, point: Point, at: Moment) -> list[Decision]:
         if self._watermark_ms is not None and point.open_time_ms <= self._watermark_ms:
             return self._compare(point, "history", at)
-        close_time_ms = self._close_time_ms
-        if close_time_ms is not None and at.server_ms >= close_time_ms + at.settle_ms:
-            return self._publish(point, self._end_ms(), "history", at)
-        return self._form(point, close_time_ms, at)
+        return self._form(point, self._close_time_ms, at)
 
     # The outcome.
 
     def _publish(
         self, point: Point, end_ms: int | None, closed_by: ClosedBy, at: Moment
     ) -> list[Decision]:
-        decisions: list[Decision] = []
-        passed = {time_ms for time_ms in self._refused if time_ms < point.open_time_ms}
-        self._refused -= passed
-        if self._watermark_ms is not None and (self._gap or passed):
-            self._gap = True
-            decisions.append(Abandon(self._watermark_ms, point.open_time_ms))
+        passed = [time_ms for time_ms in self._refused if time_ms <= point.open_time_ms]
+        if not all(self._refused[time_ms] for time_ms in passed):
+            return self._reload()
         bar = self._bar(point, end_ms, closed_by, at)
-        self._gap = False
+        decisions: list[Decision] = []
+        if bar.gap and self._watermark_ms is not None:
+            decisions.append(Abandon(self._watermark_ms, point.open_time_ms))
+        for time_ms in passed:
+            del self._refused[time_ms]
         self._watermark_ms = point.open_time_ms
         self._remember(Recent(point))
         return [*decisions, Publish(bar)]
+
+    def _reload(self) -> list[Decision]:
+        # History may have the values that were refused; until it answered nothing passes them.
+        self._filling = True
+        self._collected = {}
+        self._forming = None
+        return [Reload("the last values of a bar were refused")]
+
+    def _gap_before(self, open_time_ms: int) -> bool:
+        """Tell whether bars before this one are missing for good."""
+        if self._watermark_ms is None:
+            return False
+        if open_time_ms - self._watermark_ms > self._longest_ms and (
+            self._watermark_ms < self._proven_from_ms
+        ):
+            return True
+        return any(time_ms < open_time_ms and lost for time_ms, lost in self._refused.items())
 
     def _remember(self, recent: Recent) -> None:
         self._recent[recent.point.open_time_ms] = recent
@@ -380,7 +412,7 @@ class Ledger:
             previous_open_time_ms=self._watermark_ms,
             received_ms=at.received_ms,
             closed_by=closed_by,
-            gap=self._gap,
+            gap=self._gap_before(point.open_time_ms),
         )
 
 

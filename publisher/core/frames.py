@@ -14,9 +14,9 @@ from publisher.errors import RemoteProtocolError
 FRAME_UNITS_MAX: Final = 16 * 1024 * 1024
 """Largest payload accepted; recorded answers reach about 2 million units."""
 
-_HEADER: Final = re.compile(r"~m~(\d{1,9})~m~")
+_HEADER: Final = re.compile(r"~m~([0-9]{1,9})~m~")
 _HEADER_LENGTH_MAX: Final = 3 + 9 + 3
-_HEARTBEAT: Final = re.compile(r"~h~\d{1,18}")
+_HEARTBEAT: Final = re.compile(r"~h~[0-9]{1,18}")
 _BEYOND_BMP: Final = re.compile(r"[^\x00-\uffff]")
 
 
@@ -83,7 +83,7 @@ class Splitter:
 
 
 def _may_become_header(beginning: str) -> bool:
-    return re.fullmatch(r"~(m(~(\d{1,9}(~(m~?)?)?)?)?)?", beginning) is not None
+    return re.fullmatch(r"~(m(~([0-9]{1,9}(~(m~?)?)?)?)?)?", beginning) is not None
 
 
 def _advance(text: str, start: int, units: int) -> int | None:
@@ -95,7 +95,7 @@ def _advance(text: str, start: int, units: int) -> int | None:
     if len(part) + beyond < units:
         return None
     cut = part.encode("utf-16-le", "surrogatepass")[: 2 * units]
-    try:
-        return start + len(cut.decode("utf-16-le", "surrogatepass"))
-    except UnicodeDecodeError:
-        raise RemoteProtocolError(f"LEN {units} ends inside a character") from None
+    payload = cut.decode("utf-16-le", "surrogatepass")
+    if not part.startswith(payload):
+        raise RemoteProtocolError(f"LEN {units} ends inside a character")
+    return start + len(payload)

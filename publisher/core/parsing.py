@@ -57,6 +57,11 @@ _IGNORED: Final = frozenset(
 )
 """Kinds that TradingView may send and that no series needs."""
 
+SPEED_MAX: Final = 1e6
+"""Beyond, a hello's speed is no speed, and the connection is taken for a real one."""
+DELAY_S_MAX: Final = 7 * 86_400
+"""Longest delay of a symbol that is believed; recorded ones are 900 s."""
+
 
 def parse(payload: str) -> Message:
     """Read one payload. Raises RemoteProtocolError where it is no message at all."""
@@ -76,7 +81,7 @@ def parse(payload: str) -> Message:
     parameters = body.get("p")
     try:
         return reader(_Parameters(parameters, _time_ms(body.get("t_ms"))))
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
         first = parameters[0] if isinstance(parameters, list) and parameters else None
         return Malformed(kind, first if isinstance(first, str) else None, str(error))
 
@@ -88,7 +93,10 @@ def _parse_json(payload: str) -> Any:
         pass
     # Python's reader also knows NaN, so that one bad bar costs no connection.
     try:
-        return json.loads(payload)
+        body = json.loads(payload)
+        # Half characters would pass here and fail where the text is written.
+        json.dumps(body, ensure_ascii=False).encode()
+        return body
     except (ValueError, RecursionError):
         raise RemoteProtocolError(f"a payload must be JSON, was {payload[:60]!r}") from None
 
@@ -111,8 +119,13 @@ def _number(value: Any) -> float | None:
 
 
 def _hello(body: dict[str, Any]) -> Hello:
-    speed = _number(body.get("simulator_speed")) or 1.0
-    return Hello(str(body["session_id"]), _time_ms(body.get("timestampMs")), speed)
+    session_id = body["session_id"]
+    speed = _number(body.get("simulator_speed"))
+    return Hello(
+        session_id if isinstance(session_id, str) else "",
+        _time_ms(body.get("timestampMs")),
+        1.0 if speed is None or not 0 < speed <= SPEED_MAX else speed,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +190,15 @@ def _symbol_info(info: dict[str, Any]) -> SymbolInfo:
         corrections=_session_corrections(info),
         price_scale=number("pricescale", 1),
         minimum_move=number("minmov", 1),
-        delay_ms=max(0, int(number("delay", 0) * 1000)),
+        delay_ms=int(min(max(0, number("delay", 0)), DELAY_S_MAX) * 1000),
         has_volume=text("visible_plots_set") != "ohlc",
     )
 
 
 def _session_corrections(info: dict[str, Any]) -> str:
     """The subsession in use says on which days its hours differ."""
-    for part in info.get("subsessions") or ():
+    parts = info.get("subsessions")
+    for part in parts if isinstance(parts, list) else ():
         if isinstance(part, dict) and part.get("id") == info.get("subsession_id"):
             correction = part.get("session-correction")
             return correction if isinstance(correction, str) else ""
@@ -242,6 +256,12 @@ def _chart_refused(p: _Parameters) -> ChartRefused:
     return ChartRefused(p.text(0), p.text(1), " ".join(p.rest(2)))
 
 
+def _connection_refused(p: _Parameters) -> ConnectionRefused:
+    # It ends the connection, whatever its shape.
+    reasons = p.values if isinstance(p.values, list) else [p.values]
+    return ConnectionRefused(" ".join(str(reason) for reason in reasons))
+
+
 _READERS: Final[Mapping[str, Callable[[_Parameters], Message]]] = {
     "series_loading": _series_loading,
     "symbol_resolved": _symbol_resolved,
@@ -252,5 +272,5 @@ _READERS: Final[Mapping[str, Callable[[_Parameters], Message]]] = {
     "series_error": _slot_refused,
     "critical_error": _chart_refused,
     "clear_data": lambda p: DataCleared(p.text(0)),
-    "protocol_error": lambda p: ConnectionRefused(str(p.at(0))),
+    "protocol_error": _connection_refused,
 }

@@ -33,7 +33,7 @@ class PointRefused:
 
     reason: str
     open_time_ms: int | None
-    """None where the time itself is what cannot be."""
+    """None where it cannot be read; what is read may lie before 1970 or in the future."""
 
 
 def check_point(values: tuple[Any, ...], latest_ms: int) -> Point | PointRefused:
@@ -42,14 +42,15 @@ def check_point(values: tuple[Any, ...], latest_ms: int) -> Point | PointRefused
     `latest_ms` is the latest open time that can be true: an entry from the
     future would keep every later bar out of the stream.
     """
-    if len(values) < 5:
-        return PointRefused(f"a bar has at least 5 values, this one has {len(values)}", None)
-    time_s = _number(values[0])
+    time_s = _number(values[0]) if values else None
     if time_s is None or abs(time_s) > 1e12:
-        return PointRefused(f"time must be a number, was {values[0]!r}", None)
+        return PointRefused(f"time must be a number, was {values[:1]!r}", None)
     open_time_ms = round(time_s * 1000)
+    if len(values) < 5:
+        few = f"a bar has at least 5 values, this one has {len(values)}"
+        return PointRefused(few, open_time_ms)
     if reason := _time_reason(open_time_ms, latest_ms):
-        return PointRefused(reason, None)
+        return PointRefused(reason, open_time_ms)
     if reason := _price_reason(values[1:5]):
         return PointRefused(reason, open_time_ms)
     volume = values[5] if len(values) > 5 else None

@@ -129,7 +129,8 @@ class Ended:
     error: PublisherError
 
 
-Event = Opened | Resolved | BarsArrived | HistoryAnswered | Refused | Interrupted | Noted | Ended
+SeriesEvent = Resolved | BarsArrived | HistoryAnswered | Refused | Interrupted
+Event = Opened | SeriesEvent | Noted | Ended
 
 
 class State(Enum):
@@ -163,10 +164,12 @@ TRANSITIONS: Final[Mapping[tuple[State, Signal], State]] = {
     (State.RESOLVED, Signal.BARS): State.RESOLVED,
     (State.RESOLVED, Signal.COMPLETED): State.LIVE,
     (State.RESOLVED, Signal.REFUSED): State.REFUSED,
+    (State.LIVE, Signal.RESOLVED): State.LIVE,
     (State.LIVE, Signal.BARS): State.LIVE,
     (State.LIVE, Signal.ASK): State.EXTENDING,
     (State.LIVE, Signal.REFUSED): State.REFUSED,
     (State.EXTENDING, Signal.LOADING): State.EXTENDING,
+    (State.EXTENDING, Signal.RESOLVED): State.EXTENDING,
     (State.EXTENDING, Signal.BARS): State.EXTENDING,
     (State.EXTENDING, Signal.COMPLETED): State.LIVE,
     (State.EXTENDING, Signal.REFUSED): State.REFUSED,
@@ -306,7 +309,9 @@ class Session:
         if slot is None:
             # Answers to a chart session that was closed meanwhile are normal.
             return [Noted("stray", type(message).__name__)]
-        slot.deadline_ms = now_ms + ANSWER_MS_MAX
+        if not isinstance(message, said.BarsReceived) or message.server_time_ms is not None:
+            # Live updates, which bear no time, must not keep an unanswered request waiting.
+            slot.deadline_ms = now_ms + ANSWER_MS_MAX
         match message:
             case said.SeriesLoading():
                 return self._moved(slot, Signal.LOADING, None)

@@ -1,0 +1,179 @@
+"""The composition root: here alone clients, clocks and threads are made."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bus.connection import address, connect_reader, connect_writer
+from publisher.core.backoff import Backoff
+from publisher.core.messages import ANONYMOUS_TOKEN
+from publisher.engine import INBOX_MAX, Engine, Policy
+from publisher.errors import Fenced, SettingsError, StoreError, StoreUnavailable
+from publisher.ports import Fact, Ports
+from publisher.publication import Publication
+from publisher.settings import ORIGIN, PublisherSettings
+from publisher.shell.clock import SystemClock
+from publisher.shell.commands import CommandReader
+from publisher.shell.health import HealthServer
+from publisher.shell.lease import RENEW_MS, RedisLease
+from publisher.shell.store import RedisStore, Retention
+from publisher.shell.transport import WebSocketTransport
+from publisher.status import Status
+from publisher.wire import Keys, Series, Summary
+
+log = structlog.get_logger("publisher")
+
+
+@dataclass(slots=True)
+class _Running:
+    """The engine that publishes now, for the health page; None while standing by."""
+
+    engine: Engine | None = None
+
+    def status(self) -> Status | None:
+        return self.engine.status if self.engine is not None else None
+
+
+def run(
+    settings: PublisherSettings, redis_url: str, stop: threading.Event, *, wait: bool = True
+) -> None:
+    """Publish until told to stop, standing by while another publisher holds the lease.
+
+    Raises StoreUnavailable if the bus cannot be reached and `wait` is False.
+    """
+    clock = SystemClock()
+    rng = random.Random()  # noqa: S311, jitter and session names
+    client = connect_writer(redis_url)
+    keys = Keys(settings.prefix)
+    retention = Retention(settings.retain_bars, settings.retain_days)
+    store = RedisStore(client, keys, settings.encoding, retention)
+    lease = RedisLease(client, keys, f"{socket.gethostname()}:{os.getpid()}")
+    running = _Running()
+    health = _serve_health(settings.listen, running, clock)
+    try:
+        _await_bus(store, redis_url, stop, rng, wait=wait)
+        while not stop.is_set():
+            token = _await_lease(lease, stop)
+            if token is None:
+                return
+            inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
+            transport = WebSocketTransport(settings.ws_url, ORIGIN, clock, inbox)
+            ports = Ports(clock, transport, store, lease, rng)
+            running.engine = Engine(
+                ports, _policy(settings), inbox, _wanted(settings.series, store), token
+            )
+            _publish(running.engine, inbox, redis_url, keys, stop)
+            running.engine = None
+    finally:
+        if health is not None:
+            health.stop()
+        client.close()
+
+
+def _publish(
+    engine: Engine,
+    inbox: queue.Queue[Fact],
+    redis_url: str,
+    keys: Keys,
+    stop: threading.Event,
+) -> None:
+    reading = threading.Event()
+    client = connect_reader(redis_url)
+    CommandReader(client, keys, inbox, reading).start()
+    try:
+        engine.run(stop)
+    except Fenced as error:
+        log.warning("lease.lost", reason=str(error))
+    finally:
+        reading.set()
+        client.close()
+
+
+def _policy(settings: PublisherSettings) -> Policy:
+    token = settings.auth_token.get_secret_value() if settings.auth_token else ANONYMOUS_TOKEN
+    return Policy(token, settings.history_bars, settings.settle_ms)
+
+
+def _wanted(configured: Sequence[Series], store: RedisStore) -> list[Publication]:
+    """Return what to publish: the settings' series and those subscribed by command.
+
+    A command outlives restarts, so what was unsubscribed by command stays out
+    even if the settings name it, until it is subscribed again.
+    """
+    listed = {summary.series: summary for summary in store.catalogue()}
+    wanted = []
+    for series in configured:
+        line = listed.pop(series, None)
+        if line is not None and line.state == "removed" and line.wanted_by == "command":
+            log.warning("series.skipped", series=str(series), reason="unsubscribed by command")
+            continue
+        wanted.append(Publication(series, line.wanted_by if line else "settings"))
+    dropped = []
+    for line in listed.values():
+        if line.state == "removed":
+            continue
+        if line.wanted_by == "command":
+            wanted.append(Publication(line.series, "command"))
+        else:
+            dropped.append(Summary(line.series, "removed", "no longer in TVBUS_SERIES"))
+    if dropped:
+        store.list_series(dropped)
+        log.info("series.removed", count=len(dropped), reason="no longer in TVBUS_SERIES")
+    return wanted
+
+
+def _await_bus(
+    store: RedisStore, redis_url: str, stop: threading.Event, rng: random.Random, *, wait: bool
+) -> None:
+    backoff = Backoff(200, 5_000)
+    while not stop.is_set():
+        try:
+            store.ping()
+        except StoreError as error:
+            if not wait:
+                raise StoreUnavailable(
+                    f"no bus at {address(redis_url)}: {error}. Start Redis or set TVBUS_REDIS_URL"
+                ) from error
+            if backoff.attempt == 0:
+                log.warning("store.awaited", address=address(redis_url), reason=str(error))
+            stop.wait(backoff.next_delay_ms(rng) / 1000)
+        else:
+            return
+
+
+def _await_lease(lease: RedisLease, stop: threading.Event) -> int | None:
+    told = False
+    while not stop.is_set():
+        try:
+            token = lease.acquire()
+        except StoreUnavailable as error:
+            log.warning("lease.unreachable", reason=str(error))
+            token = None
+        else:
+            if token is not None:
+                log.info("lease.acquired", token=token)
+                return token
+            if not told:
+                log.info("lease.awaited", reason="another publisher holds it")
+                told = True
+        stop.wait(RENEW_MS / 1000)
+    return None
+
+
+def _serve_health(listen: str, running: _Running, clock: SystemClock) -> HealthServer | None:
+    if not listen:
+        return None
+    try:
+        return HealthServer(listen, running.status, clock.monotonic_ms)
+    except SettingsError as error:
+        # A standby on the same machine must not die of a port.
+        log.warning("health.unavailable", reason=str(error))
+        return None

@@ -1,0 +1,254 @@
+"""The loop: one thread owns all state and runs what the core decides.
+
+Facts come through one bounded inbox. Each turn takes what is there, lets time
+do its part, carries what waits to the bus, and sends what the session has to
+say. Nothing here blocks but the bus, and that no longer than its time-outs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from publisher.core import session as heard
+from publisher.core.backoff import Backoff
+from publisher.core.messages import ANONYMOUS_TOKEN
+from publisher.core.session import Session
+from publisher.delivery import Delivery
+from publisher.errors import Fenced, PublisherError, RemoteProtocolError, StoreError, StoreRefused
+from publisher.notes import Notes
+from publisher.ports import Commanded, Connected, Disconnected, Fact, Ports, Received
+from publisher.publication import Publication
+from publisher.roster import Roster
+from publisher.status import Status
+
+INBOX_MAX: Final = 10_000
+"""Messages from TradingView that may wait for the engine."""
+TURN_FACTS_MAX: Final = 1_000
+"""Facts taken in one turn before the bus gets its share."""
+TURN_MS_MAX: Final = 200
+"""Longest wait of a turn."""
+RECONNECT_BASE_MS: Final = 500
+RECONNECT_MS_MAX: Final = 60_000
+CONNECTING_MS_MAX: Final = 60_000
+"""How long a connection attempt may say nothing before another is made."""
+RENEW_MS: Final = 1_500
+"""How often the lease is renewed."""
+STOP_FLUSH_MS_MAX: Final = 3_000
+"""How long a clean stop may take to carry what waits to the bus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the engine is told to do."""
+
+    token: str
+    history_bars: int
+    settle_ms: int
+
+    def __repr__(self) -> str:
+        return f"Policy(history_bars={self.history_bars}, settle_ms={self.settle_ms})"
+
+
+class Engine:
+    """Publishes the wanted series while it holds the lease with this fencing token."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        policy: Policy,
+        inbox: queue.Queue[Fact],
+        publications: Iterable[Publication],
+        fencing_token: int,
+    ) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._inbox = inbox
+        self._fencing_token = fencing_token
+        self._delivery = Delivery(ports.store, fencing_token, ports.rng)
+        self.notes = Notes(ports.clock, self._delivery)
+        self._roster = Roster(
+            ports, self._delivery, self.notes, policy.history_bars, policy.settle_ms
+        )
+        self._session: Session | None = None
+        self._connection = 0
+        self._connect_at_ms = 0
+        self._reconnect = Backoff(RECONNECT_BASE_MS, RECONNECT_MS_MAX)
+        self._renew_at_ms = 0
+        self._trouble = ""
+        for publication in publications:
+            self._roster.add(publication)
+        self.status = self._new_status()
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until told to stop. Raises Fenced where another publisher took over."""
+        self.notes.tell("publisher.started", series=len(self._roster.publications))
+        try:
+            while not stop.is_set():
+                self.turn()
+            self._stop()
+        finally:
+            self._ports.transport.close()
+
+    def turn(self) -> None:
+        """Take what came, let time do its part, carry on. Raises Fenced."""
+        # Read before the inbox is emptied: what had arrived by then is in it.
+        drained_ms = self._ports.transport.drained_ms
+        self._take_facts()
+        now_ms = self._ports.clock.monotonic_ms()
+        self._keep_lease(now_ms)
+        self._keep_connection(now_ms)
+        if self._session is not None and self._inbox.empty():
+            self._expire(self._session, now_ms, drained_ms)
+        if self._session is not None:
+            self._roster.start(self._session, now_ms)
+            frames = self._session.outgoing()
+            if frames:
+                self._ports.transport.send(frames)
+        self._flush(now_ms)
+        self.status = self._new_status()
+
+    def _take_facts(self) -> None:
+        try:
+            fact = self._inbox.get(timeout=self._wait_ms() / 1000)
+            for _ in range(TURN_FACTS_MAX):
+                self._take(fact)
+                fact = self._inbox.get_nowait()
+            self._take(fact)
+        except queue.Empty:
+            return
+
+    def _wait_ms(self) -> int:
+        """How long this turn may sleep: hardly, while something waits and the bus takes it."""
+        waits = self._delivery.busy or any(p.outbox for p in self._roster.publications.values())
+        return 1 if waits and self._delivery.trouble is None else TURN_MS_MAX
+
+    def _take(self, fact: Fact) -> None:
+        match fact:
+            case Commanded():
+                self._roster.obey(fact.command, self._session)
+                self._delivery.note_commands_read(fact.entry_id)
+            case Connected() if fact.connection == self._connection:
+                now_ms = self._ports.clock.monotonic_ms()
+                self._session = Session(self._policy.token, now_ms, self._ports.rng)
+            case Received() if fact.connection == self._connection:
+                self._receive(fact)
+            case Disconnected() if fact.connection == self._connection:
+                self._lose(fact.error)
+
+    def _receive(self, fact: Received) -> None:
+        for payload in fact.payloads:
+            session = self._session
+            if session is None:
+                return
+            self.notes.count("payload.received")
+            try:
+                events = session.receive(payload, fact.monotonic_ms)
+            except RemoteProtocolError as error:
+                self._lose(error)
+                return
+            self._hear(events, session, fact.wall_ms, fact.monotonic_ms)
+
+    def _hear(
+        self, events: list[heard.Event], session: Session, wall_ms: int, monotonic_ms: int
+    ) -> None:
+        for event in events:
+            match event:
+                case heard.Opened():
+                    anonymous = self._policy.token == ANONYMOUS_TOKEN
+                    self.notes.tell("session.opened", anonymous=anonymous)
+                case heard.Ended():
+                    self._lose(event.error)
+                    return
+                case heard.Noted():
+                    self.notes.count(f"message.{event.kind}")
+                    self.notes.debug(f"message.{event.kind}", reason=event.reason)
+                case _:
+                    if isinstance(event, heard.BarsArrived):
+                        # Not on connect: a peer that accepts and drops is not well.
+                        self._reconnect.reset()
+                    self._roster.hear(event, session, wall_ms, monotonic_ms)
+
+    def _expire(self, session: Session, now_ms: int, drained_ms: int) -> None:
+        self._hear(session.expire(now_ms), session, self._ports.clock.wall_ms(), now_ms)
+        # The clock that closes bars is TradingView's as of the last thing heard from
+        # it, and not later than what was drained: a stalled reader closes nothing.
+        if self._session is session:
+            self._roster.expire(session, now_ms, min(session.received_ms, drained_ms))
+
+    def _keep_lease(self, now_ms: int) -> None:
+        if now_ms < self._renew_at_ms:
+            return
+        self._renew_at_ms = now_ms + RENEW_MS
+        try:
+            if not self._ports.lease.renew(self._fencing_token):
+                raise Fenced("another publisher holds the lease")
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            self._delivery.note_trouble(error, now_ms)
+
+    def _keep_connection(self, now_ms: int) -> None:
+        if self._session is None and now_ms >= self._connect_at_ms and self._roster.publications:
+            self._connection += 1
+            self._connect_at_ms = now_ms + CONNECTING_MS_MAX
+            self._ports.transport.open(self._connection)
+
+    def _lose(self, error: PublisherError) -> None:
+        self._ports.transport.close()
+        self._session = None
+        self._connection += 1  # what else the old connection says concerns nobody
+        delay_ms = self._reconnect.next_delay_ms(self._ports.rng)
+        self._connect_at_ms = self._ports.clock.monotonic_ms() + delay_ms
+        self.notes.tell("session.lost", level="warning", reason=error, retry_in_ms=delay_ms)
+        self._roster.interrupt_all()
+
+    def _flush(self, now_ms: int) -> None:
+        flushed = self._delivery.flush(self._roster.publications, now_ms)
+        self.notes.count("bar.appended", flushed.appended)
+        for publication, error in flushed.failed:
+            if isinstance(error, StoreRefused):
+                self._roster.refuse(publication, error, self._session, now_ms)
+            else:
+                self._roster.read_again(publication, str(error), self._session, now_ms)
+        self._roster.shed(self._session, now_ms)
+        trouble = str(self._delivery.trouble or "")
+        if bool(trouble) != bool(self._trouble):
+            if trouble:
+                self.notes.tell("store.lost", level="warning", reason=trouble)
+            else:
+                self.notes.tell("store.found")
+        self._trouble = trouble
+
+    def _stop(self) -> None:
+        """Carry what waits to the bus, and let others have the lease."""
+        publications = self._roster.publications
+        self.notes.tell("publisher.stopped")
+        deadline_ms = self._ports.clock.monotonic_ms() + STOP_FLUSH_MS_MAX
+        while (now_ms := self._ports.clock.monotonic_ms()) < deadline_ms:
+            self._flush(now_ms)
+            waits = self._delivery.busy or any(p.outbox for p in publications.values())
+            if self._delivery.trouble is not None or not waits:
+                break
+        waiting = self.status.waiting_bars if self._delivery.trouble else 0
+        if waiting:
+            self.notes.tell("bar.left", level="warning", bars=waiting)
+        try:
+            self._ports.lease.release(self._fencing_token)
+        except StoreError as error:
+            self.notes.debug("lease.kept", reason=error)
+
+    def _new_status(self) -> Status:
+        publications = self._roster.publications.values()
+        return Status(
+            turned_ms=self._ports.clock.monotonic_ms(),
+            connected=self._session is not None,
+            store_trouble=str(self._delivery.trouble or ""),
+            series=len(publications),
+            live=sum(p.state == "live" for p in publications),
+            waiting_bars=sum(len(p.outbox) for p in publications),
+            counts=dict(self.notes.counts),
+        )

@@ -1,0 +1,170 @@
+"""What the engine needs of the outside world."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from publisher.commands import Answer, Command
+from publisher.core.bars import StreamEnd
+from publisher.errors import PublisherError, StoreError
+from publisher.wire import Bar, Series, Summary
+
+
+class Clock(Protocol):
+    """The machine's clocks."""
+
+    def wall_ms(self) -> int:
+        """Return ms since the epoch, UTC; may jump."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Return ms since some moment; never jumps."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A connection stands."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Payloads of one message, heartbeats answered already."""
+
+    connection: int
+    payloads: tuple[str, ...]
+    wall_ms: int
+    monotonic_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A connection ended or was never made."""
+
+    connection: int
+    error: PublisherError
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """Somebody asks something; `entry_id` is where to go on reading."""
+
+    command: Command
+    entry_id: str
+
+
+Fact = Connected | Received | Disconnected | Commanded
+
+
+class Transport(Protocol):
+    """The way to TradingView; facts of it come through the engine's inbox."""
+
+    @property
+    def drained_ms(self) -> int:
+        """Monotonic time up to which everything that arrived is in the inbox."""
+        ...
+
+    def open(self, connection: int) -> None:
+        """Begin to connect; Connected or Disconnected follows. Never blocks."""
+        ...
+
+    def send(self, frames: Sequence[str]) -> None:
+        """Send frames in order. A failure shows as Disconnected."""
+        ...
+
+    def close(self) -> None:
+        """End the connection; nothing of it follows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Closed bars of one series, each the successor of the one before."""
+
+    series: Series
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """All bars of a batch stand in the stream now."""
+
+    new: int
+    present: int
+    """How many stood there already: the reply to an earlier attempt was lost."""
+
+
+class Store(Protocol):
+    """The bus. Every write carries the fencing token; each raises or returns StoreError."""
+
+    def stream_end(self, series: Series) -> StreamEnd:
+        """Read the end of a series' stream."""
+        ...
+
+    def append(self, token: int, batches: Sequence[Batch]) -> list[Appended | StoreError]:
+        """Append batches; one outcome each."""
+        ...
+
+    def put_forming(self, token: int, bars: Sequence[Bar]) -> list[StoreError | None]:
+        """Put the newest states of forming bars; one outcome each."""
+        ...
+
+    def put_correction(self, token: int, bar: Bar, entry_ms: int) -> None:
+        """Put a corrected bar under an ID that makes a second attempt harmless."""
+        ...
+
+    def describe(self, token: int, series: Series, fields: dict[str, str]) -> None:
+        """Set fields of a series' hash."""
+        ...
+
+    def catalogue(self) -> list[Summary]:
+        """Read the catalogue."""
+        ...
+
+    def list_series(self, summaries: Sequence[Summary]) -> None:
+        """Set lines of the catalogue."""
+        ...
+
+    def emit(self, events: Sequence[bytes]) -> None:
+        """Put events, JSON each."""
+        ...
+
+    def answer(self, request: str, answers: Sequence[Answer]) -> None:
+        """Answer a request."""
+        ...
+
+    def note_commands_read(self, entry_id: str) -> None:
+        """Remember up to where requests are done."""
+        ...
+
+
+class Lease(Protocol):
+    """Who may publish."""
+
+    def acquire(self) -> int | None:
+        """Return a fencing token higher than any before, None while another holds the lease."""
+        ...
+
+    def renew(self, token: int) -> bool:
+        """Hold the lease for longer; False where it is lost."""
+        ...
+
+    def release(self, token: int) -> None:
+        """Let others have the lease at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside world, as the engine sees it."""
+
+    clock: Clock
+    transport: Transport
+    store: Store
+    lease: Lease
+    rng: random.Random
