@@ -14,6 +14,8 @@ import orjson
 from publisher.wire import EntryMalformed
 
 COMMAND_FIELD: Final = b"command"
+COMMANDS_MAX: Final = 1_000
+"""How many requests the stream keeps, about."""
 REPLIES_EXPIRE_MS: Final = 60_000
 
 

@@ -1,0 +1,71 @@
+"""`tvbus subscribe` and `tvbus unsubscribe`: change what is published while it runs."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from publisher.commands import COMMAND_FIELD, COMMANDS_MAX, Answer, Command
+from publisher.wire import Series
+from tvbus.exits import FAILURE
+from tvbus.report import lease_of
+from tvbus.shared import Bus, open_bus
+
+ANSWER_S_MAX: Final = 35
+"""Longer than TradingView may take to answer the publisher."""
+
+SeriesTexts = Annotated[
+    list[str], typer.Argument(help="Series such as BTCUSDT-BINANCE-1m or BINANCE:BTCUSDT@1m.")
+]
+
+
+def subscribe(context: typer.Context, series: SeriesTexts) -> None:
+    """Publish more series; the publisher answers for each. Survives restarts.
+
+    Example: tvbus subscribe ETHUSDT-BINANCE-5m BINANCE:SOLUSDT@1m
+    """
+    _request(open_bus(context), "subscribe", series)
+
+
+def unsubscribe(context: typer.Context, series: SeriesTexts) -> None:
+    """Stop publishing series; what was published stays. Survives restarts.
+
+    Example: tvbus unsubscribe ETHUSDT-BINANCE-5m
+    """
+    _request(open_bus(context), "unsubscribe", series)
+
+
+def _request(bus: Bus, action: Literal["subscribe", "unsubscribe"], texts: list[str]) -> None:
+    names = tuple(dict.fromkeys(str(Series.parse(text)) for text in texts))
+    command = Command(uuid.uuid4().hex, action, names)
+    fields: Any = {COMMAND_FIELD: command.encode()}
+    bus.client.xadd(bus.keys.commands, fields, maxlen=COMMANDS_MAX)
+    if lease_of(bus) is None:
+        print("no publisher is running; it is done when one starts")
+        return
+    answers = _await_answers(bus, command)
+    for answer in answers:
+        mark = "ok  " if answer.accepted else "no  "
+        print(f"{mark}{answer.series}  {answer.message}")
+    for name in names[len(answers) :] if len(answers) < len(names) else ():
+        print(f"?   {name}  no answer yet; see `tvbus status`")
+    if len(answers) < len(names) or not all(answer.accepted for answer in answers):
+        sys.stdout.flush()
+        raise typer.Exit(FAILURE)
+
+
+def _await_answers(bus: Bus, command: Command) -> list[Answer]:
+    key = bus.keys.replies(command.id)
+    answers: list[Answer] = []
+    waited = 0
+    while len(answers) < len(command.series) and waited < ANSWER_S_MAX:
+        # One second a call stays below every socket time-out.
+        popped: Any = bus.client.blpop([key], timeout=1)
+        if popped is None:
+            waited += 1
+        else:
+            answers.append(Answer.decode(popped[1]))
+    return answers

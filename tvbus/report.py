@@ -1,0 +1,125 @@
+"""What the bus says of itself, read for people and programs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from publisher.wire import EntryMalformed, Series, Summary, decode_bar
+from tvbus.shared import Bus
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """Who publishes."""
+
+    holder: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReport:
+    """How far a consumer group is in one series."""
+
+    group: str
+    unread: int
+    """Bars not yet handed to the group."""
+    pending: int
+    """Bars handed out and not yet acknowledged."""
+    members: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesReport:
+    """How one series does."""
+
+    series: str
+    state: str
+    reason: str
+    bars: int
+    last_open_time_ms: int | None
+    last_close: float | None
+    age_ms: int | None
+    """Between the opening of the newest bar and now."""
+    delay_ms: int
+    """By how much TradingView says that the symbol's data is delayed."""
+    source: str
+    groups: tuple[GroupReport, ...]
+
+
+def lease_of(bus: Bus) -> LeaseReport | None:
+    """Return who holds the publisher's lease, None if nobody does."""
+    fields: Any = bus.client.hgetall(bus.keys.publisher)
+    clock: Any = bus.client.time()
+    now_ms = clock[0] * 1000 + clock[1] // 1000
+    if int(fields.get(b"expires_ms", 0)) <= now_ms:
+        return None
+    return LeaseReport(fields[b"holder"].decode(), int(fields[b"token"]))
+
+
+def summaries(bus: Bus) -> list[Summary]:
+    """Return the catalogue's lines, sorted; removed series and unreadable lines left out."""
+    fields: Any = bus.client.hgetall(bus.keys.catalogue)
+    lines = []
+    for name, text in fields.items():
+        try:
+            lines.append(Summary.decode(name, text))
+        except EntryMalformed:
+            continue  # written by a newer version
+    return sorted((line for line in lines if line.state != "removed"), key=lambda x: x.series)
+
+
+def report_series(bus: Bus, line: Summary) -> SeriesReport:
+    """Return how one series does."""
+    series = line.series
+    known: Any = bus.client.hgetall(bus.keys.series(series))
+    key = bus.keys.bars(series)
+    is_stream = bus.client.type(key) == b"stream"
+    newest: Any = bus.client.xrevrange(key, count=1) if is_stream else []
+    open_time_ms, close = _newest(series, newest)
+    return SeriesReport(
+        series=str(series),
+        state=line.state,
+        reason=line.reason,
+        bars=int(bus.client.xlen(key)) if is_stream else 0,
+        last_open_time_ms=open_time_ms,
+        last_close=close,
+        age_ms=None if open_time_ms is None else time.time_ns() // 1_000_000 - open_time_ms,
+        delay_ms=int(known.get(b"delay_ms", 0)),
+        source=known.get(b"source", b"").decode(),
+        groups=_groups(bus, key) if is_stream else (),
+    )
+
+
+def _newest(series: Series, entries: Any) -> tuple[int | None, float | None]:
+    if not entries:
+        return None, None
+    entry_id, fields = entries[0]
+    try:
+        return int(entry_id.split(b"-")[0]), decode_bar(series, fields).close
+    except EntryMalformed:
+        return int(entry_id.split(b"-")[0]), None
+
+
+def _groups(bus: Bus, key: str) -> tuple[GroupReport, ...]:
+    infos: Any = bus.client.xinfo_groups(key)
+    reports = []
+    for info in infos:
+        # The server's own lag is null after a group began in the middle; entries
+        # behind the last one delivered are counted instead, which is never null.
+        after = b"(" + info["last-delivered-id"]
+        unread: Any = bus.client.xrange(key, after, "+", count=UNREAD_MAX)
+        reports.append(
+            GroupReport(
+                group=info["name"].decode(),
+                unread=len(unread),
+                pending=int(info["pending"]),
+                members=int(info["consumers"]),
+            )
+        )
+    return tuple(reports)
+
+
+UNREAD_MAX = 10_000
+"""Counting stops here."""
