@@ -1,0 +1,1 @@
+"""Ready handlers for `tvbus consume`."""

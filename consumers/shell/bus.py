@@ -1,0 +1,58 @@
+"""Where the bus is: given, from the settings, or the embedded server's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from bus import embedded
+from bus.connection import Client, address, connect_writer
+from bus.errors import BusUnreachable, SettingsInvalid
+from bus.settings import BusSettings
+from publisher.wire import Keys
+
+NO_BUS = "no bus found: set TVBUS_REDIS_URL, or start one with `tvbus publish` or `tvbus demo`"
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """The address of a bus and the names in it."""
+
+    keys: Keys
+    state_dir: Path
+    given_url: str | None
+
+    @classmethod
+    def find(cls, redis_url: str | None, prefix: str | None) -> Bus:
+        """Read what is not given from the settings. Raises SettingsInvalid."""
+        settings = BusSettings.load()
+        secret = settings.redis_url
+        url = redis_url or (secret.get_secret_value() if secret is not None else None)
+        try:
+            return cls(Keys(prefix or settings.prefix), settings.state_dir, url)
+        except ValueError as error:
+            raise SettingsInvalid(str(error)) from None
+
+    def url(self) -> str:
+        """Return the address now. Raises BusUnreachable where nothing tells one."""
+        if self.given_url is not None:
+            return self.given_url
+        found = embedded.find_url(self.state_dir)
+        if found is None:
+            raise BusUnreachable(NO_BUS)
+        return found
+
+    def open(self) -> Client:
+        """Return a connected client for short commands. Raises BusUnreachable."""
+        url = self.url()
+        client = connect_writer(url)
+        try:
+            client.ping()
+        except (RedisError, OSError) as error:
+            client.close()
+            raise BusUnreachable(
+                f"no bus at {address(url)}: {error}; check TVBUS_REDIS_URL and the server"
+            ) from error
+        return client

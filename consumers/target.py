@@ -1,0 +1,51 @@
+"""Find the function that `tvbus consume module:function` names."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import cast
+
+from consumers.errors import TargetInvalid
+from consumers.shell.worker import Handler
+
+
+def load_target(text: str) -> Handler:
+    """Return the function that `module:function` names.
+
+    The module is looked for on the import path and in the current directory,
+    which joins the import path. Raises TargetInvalid, whose message is one line;
+    what the module itself raises while it is imported is chained.
+    """
+    module_name, colon, path = text.partition(":")
+    if not colon or not module_name or not path:
+        raise TargetInvalid(f"target must be module:function, was {text!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    found = _import(module_name, text)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise TargetInvalid(f"target {text!r}: module {module_name!r} has no {path!r}")
+        found = getattr(found, name)
+    if not callable(found):
+        kind = type(found).__name__
+        raise TargetInvalid(f"target {text!r}: {path!r} is not a function but a {kind}")
+    return cast(Handler, found)
+
+
+def _import(name: str, text: str) -> object:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if name == missing or name.startswith(f"{missing}."):
+            raise TargetInvalid(
+                f"target {text!r}: there is no module {missing!r} on the import path "
+                "or in the current directory"
+            ) from error
+        raise TargetInvalid(f"target {text!r}: {name!r} needs the module {missing!r}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TargetInvalid(f"target {text!r}: importing {name!r} failed, {reason}") from error
