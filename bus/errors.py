@@ -2,7 +2,11 @@
 
 BusError (retryable = False)
 ├ SettingsInvalid       a setting is wrong: says which, shows it
-└ BusUnreachable*       no server answers there
+├ BusUnreachable*       no server answers there
+├ EmbeddedUnsupported   this platform has no embedded server: a bus must be given
+└ EmbeddedFailed        the embedded server did not start: says why
+
+`*` sets `retryable = True`. Callers read the attribute, never a list of types.
 """
 
 from __future__ import annotations
@@ -24,3 +28,11 @@ class BusUnreachable(BusError):
     """No server answers at the address."""
 
     retryable = True
+
+
+class EmbeddedUnsupported(BusError):
+    """The embedded server does not exist for this platform."""
+
+
+class EmbeddedFailed(BusError):
+    """The embedded server did not start or does not answer."""

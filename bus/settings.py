@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Any, ClassVar, Literal, Self
+from urllib.parse import unquote
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +22,7 @@ from pydantic_settings import (
 )
 
 from bus.errors import SettingsInvalid
+from bus.logs import register_secret
 
 SETTINGS_FILE = "tvbus.toml"
 """Read from the current directory where it exists; names as below without TVBUS_."""
@@ -46,15 +49,49 @@ class BusSettings(BaseSettings):
     def load(cls, **flags: Any) -> Self:
         """Read the settings; flags that are None count as not given.
 
-        Raises SettingsInvalid with one line that names the first wrong setting.
+        Their secrets are registered with `bus.logs`. Raises SettingsInvalid with one
+        line that names the first wrong setting.
         """
         given = {name: value for name, value in flags.items() if value is not None}
         try:
-            return cls(**given)
+            settings = cls(**given)
         except ValidationError as error:
-            raise SettingsInvalid(_first_line(error)) from None
+            raise SettingsInvalid(_first_line(error, cls._shown_names())) from None
+        except TOMLDecodeError as error:
+            raise SettingsInvalid(f"{SETTINGS_FILE} cannot be read: {error}") from None
         except (OSError, ValueError) as error:
             raise SettingsInvalid(f"settings cannot be read: {error}") from error
+        settings._register_secrets()
+        return settings
+
+    def _register_secrets(self) -> None:
+        """Keep every secret out of the logs, however it got into a text."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name == "redis_url" and value is not None:
+                credentials = value.get_secret_value().partition("://")[2].rpartition("@")[0]
+                password = credentials.partition(":")[2]
+                register_secret(password)
+                register_secret(unquote(password))
+            elif isinstance(value, SecretStr):
+                register_secret(value)
+
+    @classmethod
+    def _shown_names(cls) -> frozenset[str]:
+        """The settings whose wrong value may be shown."""
+        return frozenset(
+            name
+            for name, field in cls.model_fields.items()
+            if name not in cls.secrets and "Secret" not in str(field.annotation)
+        )
+
+    @field_validator("state_dir")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        try:
+            return value.expanduser()
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
 
     @classmethod
     def settings_customise_sources(
@@ -74,10 +111,21 @@ class _SecretFiles(PydanticBaseSettingsSource):
     """Reads TVBUS_NAME_FILE for each secret, as container platforms mount them."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        path = os.environ.get(f"TVBUS_{field_name.upper()}_FILE")
+        variable = f"TVBUS_{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
         if not path:
             return None, field_name, False
-        return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        try:
+            text = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsInvalid(
+                f"{variable}: {path} cannot be read: {error.strerror or error}"
+            ) from None
+        except UnicodeDecodeError:
+            raise SettingsInvalid(f"{variable}: {path} is not UTF-8 text") from None
+        if not text:
+            raise SettingsInvalid(f"{variable}: {path} is empty")
+        return text, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         settings = self.settings_cls
@@ -86,10 +134,13 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, shown_names: frozenset[str]) -> str:
     first = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "settings"
-    secret = "redis_url" in name or "token" in name or "secret" in name or "password" in name
-    shown = "" if secret else f", was {first['input']!r}"
     message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        # A rule about several settings; its input is all of them, secrets too.
+        return message
+    name = str(first["loc"][0])
+    told = name not in shown_names or " was " in message
+    shown = "" if told else f", was {first['input']!r}"
     return f"TVBUS_{name.upper()}: {message}{shown}"

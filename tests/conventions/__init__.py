@@ -1,0 +1,1 @@
+"""The style guide, as far as a program can check it."""
