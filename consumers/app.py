@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Final, TypeVar
 
@@ -74,6 +75,7 @@ class Consumer:
         redis_url: str | None = None,
         prefix: str | None = None,
         *,
+        state_dir: Path | None = None,
         name: str | None = None,
         wait: bool = True,
         tuning: Tuning | None = None,
@@ -84,7 +86,7 @@ class Consumer:
         `start` is oldest, newest, time:2026-11-01T00:00:00Z (or ms) or last:N; it
         counts for each series that the group sees for the first time, and
         without it such a series is an error. Afterwards the group's own position
-        counts. `redis_url` and `prefix` come from the settings when not given.
+        counts. `redis_url`, `prefix` and `state_dir` come from the settings when not given.
         With `wait=False`, `run` raises BusUnreachable when no bus is there at the
         start; otherwise it waits for one.
 
@@ -93,7 +95,7 @@ class Consumer:
         self.group = _checked_name("group", group)
         self.name = _checked_name("name", name or f"{socket.gethostname()}-{os.getpid()}")
         self._start = None if start is None else Start.parse(start)
-        self._bus = Bus.find(redis_url, prefix)
+        self._bus = Bus.find(redis_url, prefix, state_dir)
         self._wait = wait
         self._tuning = tuning or Tuning()
         self._retry = retry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, cast
 
 import structlog
@@ -36,6 +37,7 @@ def follow(
     forming: bool = False,
     redis_url: str | None = None,
     prefix: str | None = None,
+    state_dir: Path | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Bar]:
     """Yield bars of the series named or matched as they come, until `stopped()`.
@@ -48,7 +50,7 @@ def follow(
     """
     wanted = [Pattern.parse(x) for x in patterns]
     rule = Start.parse(start)
-    bus = Bus.find(redis_url, prefix)
+    bus = Bus.find(redis_url, prefix, state_dir)
     bus.open().close()
     client = connect_reader(bus.url())
     catalogue = Catalogue(client, bus.keys.catalogue)

@@ -46,6 +46,6 @@ def _import(name: str, text: str) -> object:
                 "or in the current directory"
             ) from error
         raise TargetInvalid(f"target {text!r}: {name!r} needs the module {missing!r}") from error
-    except Exception as error:
+    except Exception as error:  # allow: a user's module may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise TargetInvalid(f"target {text!r}: importing {name!r} failed, {reason}") from error

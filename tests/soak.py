@@ -60,7 +60,9 @@ def _run(rig: Rig, minutes: float) -> None:
     print(f"bars handed to the handler: {handed}, twice: {repeats}; exit codes {codes}")
     print(f"publisher's memory: {memory[0]} KiB, at the end {memory[-1]} KiB")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"processor time of publisher, consumer and server: {used.ru_utime + used.ru_stime:.0f} s")
+    print(
+        f"processor time of publisher, consumer and server: {used.ru_utime + used.ru_stime:.0f} s"
+    )
 
 
 def _resident_kib(process: Process) -> int:

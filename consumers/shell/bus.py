@@ -13,8 +13,6 @@ from bus.errors import BusUnreachable, SettingsInvalid
 from bus.settings import BusSettings
 from publisher.wire import Keys
 
-NO_BUS = "no bus found: set TVBUS_REDIS_URL, or start one with `tvbus publish` or `tvbus demo`"
-
 
 @dataclass(frozen=True, slots=True)
 class Bus:
@@ -25,9 +23,9 @@ class Bus:
     given_url: str | None
 
     @classmethod
-    def find(cls, redis_url: str | None, prefix: str | None) -> Bus:
+    def find(cls, redis_url: str | None, prefix: str | None, state_dir: Path | None = None) -> Bus:
         """Read what is not given from the settings. Raises SettingsInvalid."""
-        settings = BusSettings.load()
+        settings = BusSettings.load(state_dir=state_dir)
         secret = settings.redis_url
         url = redis_url or (secret.get_secret_value() if secret is not None else None)
         try:
@@ -41,7 +39,7 @@ class Bus:
             return self.given_url
         found = embedded.find_url(self.state_dir)
         if found is None:
-            raise BusUnreachable(NO_BUS)
+            raise BusUnreachable(embedded.NO_BUS)
         return found
 
     def open(self) -> Client:

@@ -57,7 +57,7 @@ class Reader:
             while not self.desk.closing:
                 self._attempt()
             self._finish()
-        except BaseException as error:  # noqa: BLE001 - the thread's last line
+        except BaseException as error:  # noqa: BLE001  # allow: the thread's last line
             self.desk.stop(error)
 
     def _attempt(self) -> None:

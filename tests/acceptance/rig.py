@@ -85,6 +85,7 @@ class Rig:
         self._history_bars = history_bars
         self._stack = ExitStack()
         self.simulator = Simulator(seed=7, speed=speed)
+        self.simulator_url = ""
         self.processes: list[Process] = []
         self.keys = Keys()
 
@@ -120,9 +121,15 @@ class Rig:
         except redis.RedisError:
             return False
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a process needs in its environment."""
+        return {"TVBUS_REDIS_URL": self.url, "TVBUS_TEST_RECORD": str(self.record)}
+
     def publisher(self) -> Process:
         """Return a publisher, started."""
-        arguments = ["publish", *map(str, self.series), "--ws-url", self.simulator.url]
+        url = self.simulator_url or self.simulator.url
+        arguments = ["publish", *map(str, self.series), "--ws-url", url]
         arguments += ["--history-bars", str(self._history_bars), "--listen", ""]
         return self._start(arguments)
 
@@ -132,8 +139,7 @@ class Rig:
         return self._start([*arguments, "--name", name])
 
     def _start(self, arguments: list[str]) -> Process:
-        environment = {"TVBUS_REDIS_URL": self.url, "TVBUS_TEST_RECORD": str(self.record)}
-        process = Process(arguments, self.folder, environment).start()
+        process = Process(arguments, self.folder, self.settings).start()
         self.processes.append(process)
         return process
 

@@ -10,7 +10,6 @@ from bus.settings import BusSettings
 from consumers import Consumer, load_target
 from consumers.errors import TargetInvalid
 from consumers.sinks.print import PrintSink
-from tvbus.shared import await_url
 
 SINKS = ("print",)
 
@@ -51,7 +50,8 @@ def command(
         raise TargetInvalid(
             f"target must be module:function or one of {', '.join(SINKS)}, was {target!r}"
         )
-    url = await_url(settings, wait=wait)
-    consumer = Consumer(group, start, url, settings.prefix, name=name, wait=wait)
+    consumer = Consumer(
+        group, start, prefix=settings.prefix, state_dir=settings.state_dir, name=name, wait=wait
+    )
     consumer.on(*(series or ["*"]))(handler)
     consumer.run()

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from bus.embedded import resolve_url
 from bus.settings import BusSettings
 from consumers import follow
 from consumers.errors import UsageError
@@ -40,8 +39,8 @@ def command(
         *(series or ["*"]),
         start=start,
         forming=forming,
-        redis_url=resolve_url(settings),
         prefix=settings.prefix,
+        state_dir=settings.state_dir,
         stopped=stop.is_set,
     ):
         sink(bar)
