@@ -86,6 +86,7 @@ class Rig:
         self._stack = ExitStack()
         self.simulator = Simulator(seed=7, speed=speed)
         self.simulator_url = ""
+        self.settings = {"TVBUS_REDIS_URL": self.url, "TVBUS_TEST_RECORD": str(self.record)}
         self.processes: list[Process] = []
         self.keys = Keys()
 
@@ -120,11 +121,6 @@ class Rig:
             return bool(self.client.ping())
         except redis.RedisError:
             return False
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What a process needs in its environment."""
-        return {"TVBUS_REDIS_URL": self.url, "TVBUS_TEST_RECORD": str(self.record)}
 
     def publisher(self) -> Process:
         """Return a publisher, started."""
