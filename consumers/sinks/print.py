@@ -15,7 +15,9 @@ from publisher.wire import DAY_MS, Bar
 
 _RED, _GREEN, _DIM, _PLAIN = "\033[31m", "\033[32m", "\033[2m", "\033[0m"
 _SIGNIFICANT: Final = 10
-SERIES_WIDTH: Final = 24
+SERIES_WIDTH: Final = 20
+PRICE_WIDTH: Final = 9
+VOLUME_WIDTH: Final = 10
 
 
 @dataclass(slots=True)
@@ -44,15 +46,16 @@ class PrintSink:
 def bar_line(bar: Bar, now_ms: int, *, colour: bool = False) -> str:
     """Return a bar as one line: UTC time, series, prices, volume, delay."""
     closed = f"{bar.open_time:%Y-%m-%d %H:%M:%S}Z"
-    close = f"C {_number(bar.close)}"
+    close = f"C {_number(bar.close):>{PRICE_WIDTH}}"
     tail = f"{_delay(bar, now_ms)}{'  gap' if bar.gap else ''}"
     tail += f"  revision {bar.revision}" if bar.revision else ""
     if colour:
         close = f"{_GREEN if bar.close >= bar.open else _RED}{close}{_PLAIN}"
         tail = f"{_DIM}{tail}{_PLAIN}"
     return (
-        f"{closed}  {bar.series!s:<{SERIES_WIDTH}}  O {_number(bar.open)}  H {_number(bar.high)}"
-        f"  L {_number(bar.low)}  {close}  V {_number(bar.volume)}  {tail}"
+        f"{closed}  {bar.series!s:<{SERIES_WIDTH}}  O {_number(bar.open):>{PRICE_WIDTH}}"
+        f"  H {_number(bar.high):>{PRICE_WIDTH}}  L {_number(bar.low):>{PRICE_WIDTH}}"
+        f"  {close}  V {_number(bar.volume):>{VOLUME_WIDTH}}  {tail}"
     )
 
 

@@ -60,9 +60,18 @@ def _bridge(parent: Ohlcv, count: int, rand: Random) -> list[int]:
     points = [opens]
     for index in range(1, count):
         point = opens + round(walks[index] + slope * index)
-        points.append(high if point > high else low if point < low else point)
+        points.append(_fold(point, low, high))
     points.append(close)
     return points
+
+
+def _fold(price: int, low: int, high: int) -> int:
+    """Reflect a price at the ends of the range; stopping it there would look like a peg."""
+    span = high - low
+    if span == 0:
+        return low
+    inside = (price - low) % (2 * span)
+    return low + min(inside, 2 * span - inside)
 
 
 def _near(price: int, parent: Ohlcv, rand: Random) -> int:

@@ -96,7 +96,7 @@ def test_without_an_address_the_embedded_server_is_looked_for(
 
     monkeypatch.setattr(embedded, "find_url", find_url)
     bus = Bus.find(None, None)
-    with pytest.raises(BusUnreachable, match="set TVBUS_REDIS_URL, or start one"):
+    with pytest.raises(BusUnreachable, match="or set TVBUS_REDIS_URL"):
         bus.url()
     found[0] = "unix:///somewhere"
     assert bus.url() == "unix:///somewhere"
@@ -177,8 +177,8 @@ def test_a_bar_is_printed_as_one_line() -> None:
     stream = io.StringIO()
     PrintSink(stream=stream, now_ms=lambda: bar.end_time_ms + 420)(bar)  # type: ignore[operator]
     assert stream.getvalue() == (
-        "2025-10-09 08:55:00Z  BTCUSDT-BINANCE-1m        O 101  H 102  L 100  C 101.5  V 7"
-        "  +0.42s  gap  revision 2\n"
+        "2025-10-09 08:55:00Z  BTCUSDT-BINANCE-1m    O       101  H       102  L       100"
+        "  C     101.5  V          7  +0.42s  gap  revision 2\n"
     )
 
 
@@ -186,7 +186,7 @@ def test_a_bar_is_printed_as_one_line() -> None:
 def test_a_delay_that_means_nothing_is_not_shown(changes: dict[str, Any]) -> None:
     bar = Market(None, "").bar(BTC, 1, volume=None, **changes)  # type: ignore[arg-type]
     line = bar_line(bar, 0)
-    assert line.endswith(f"V -  {bar.closed_by}")
+    assert line.endswith(f"V          -  {bar.closed_by}")
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
     PrintSink(stream=stream)(bar)
-    assert "\033[32mC 101.5" in stream.getvalue()
+    assert "\033[32mC     101.5" in stream.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     PrintSink(stream=stream)(bar)

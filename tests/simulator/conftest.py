@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from simulator_world import Client
+from simulator_world import TUESDAY_MS, Client
 
 from publisher.simulator import Simulator
-
-TUESDAY_MS = 1_787_668_805_000  # 2026-08-25 14:40:05 UTC: markets of all kinds are open
 
 
 @pytest.fixture

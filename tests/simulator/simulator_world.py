@@ -18,6 +18,8 @@ CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
 ORIGIN = "https://www.tradingview.com"
 WAIT_S = 20.0
 
+TUESDAY_MS = 1_787_668_805_000  # 2026-08-25 14:40:05 UTC: markets of all kinds are open
+
 
 def capture(name: str) -> str:
     """Return a recorded file by the beginning of its name, or skip."""

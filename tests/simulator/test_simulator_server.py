@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import pytest
 import websocket
-from conftest import TUESDAY_MS
-from simulator_world import Client, bars_of
+from simulator_world import TUESDAY_MS, Client, bars_of
 
 from publisher.simulator import Simulator, serve_forever
 from publisher.simulator.clock import SimulatedClock

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import TUESDAY_MS
-from simulator_world import Client, bars_of, capture, kinds, packets, recorded, shape
+from simulator_world import TUESDAY_MS, Client, bars_of, capture, kinds, packets, recorded, shape
 
 from publisher.simulator import SYMBOLS, Instrument, Limits, Simulator
 from publisher.simulator.axis import Axis
