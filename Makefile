@@ -2,41 +2,49 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+# What the demo needs, and what tests need beside it.
+RUN    := $(VENV)/.run
+DEV    := $(VENV)/.dev
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test check bench soak clean lock
 
-demo: $(STAMP)
+demo: $(RUN)
 	@$(BIN)/tvbus demo
 
 test: check
 	$(BIN)/python -m tests.run
 
-check: $(STAMP)
+check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)
+bench: $(DEV)
 	$(BIN)/python -m tests.bench
 
 # Sixty series at sixty times the speed, compared with the truth at the end.
 MINUTES ?= 10
-soak: $(STAMP)
+soak: $(DEV)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 # Resolve the newest versions that pyproject.toml admits and pin them.
-lock: $(STAMP)
+lock: $(DEV)
 	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
 	$(BIN)/pip freeze --exclude-editable --exclude tvbus > constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt
+$(RUN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("tvbus needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
-	@echo "Setting up $(VENV) (once, about half a minute) ..."
+	@echo "Setting up $(VENV), once ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PIP) -e .
+	@touch $@
+
+$(DEV): $(RUN)
+	@echo "Adding what checks and tests need ..."
+	@$(PIP) -e '.[dev]'
 	@touch $@

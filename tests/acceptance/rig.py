@@ -153,6 +153,12 @@ class Rig:
         states = [json.loads(text)["state"] for text in lines.values()]
         return len(states) >= len(self.series) and set(states) == {"live"}
 
+    def leads(self, publisher: Process) -> bool:
+        """Whether this very process holds the publisher's lease."""
+        assert publisher.process is not None
+        holder: Any = self.client.hget(self.keys.publisher, "holder")
+        return bool(holder) and holder.endswith(f":{publisher.process.pid}".encode())
+
     def handled(self) -> dict[str, list[int]]:
         """Return the open times handed to the handler, by series, in order, with repeats."""
         handed: dict[str, list[int]] = {}

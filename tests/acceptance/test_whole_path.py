@@ -58,6 +58,7 @@ def test_ten_kills_of_publisher_and_consumer_lose_nothing(rig: Rig) -> None:
             else:
                 consumer.kill()
                 consumer = rig.consumer()
+        eventually(lambda: rig.leads(publisher), "the last publisher took over")
         eventually(rig.live, "all series are live again")
         rig.check_streams(rig.simulator.now_ms())
         rig.check_handled()
