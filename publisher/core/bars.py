@@ -185,16 +185,20 @@ class Ledger:
     def receive(self, bars: SlotBars, at: Moment) -> list[Decision]:
         """Take the bars of one message."""
         latest_ms = max(at.received_ms, at.server_ms) + self.series.interval_ms
-        checked = [check_point(values, latest_ms) for values in bars.values]
-        # Of unknown time are, in history, bars of their own; live, updates of the newest.
-        unknown = 0 if self._filling else inf
-        checked.sort(key=lambda point: point.open_time_ms or unknown)
-        times = [point.open_time_ms for point in checked if point.open_time_ms is not None]
-        newest_ms = max(times, default=None) if len(times) == len(checked) else None
+        checked: list[tuple[int, Point | PointRefused]] = []
+        after_ms = 0
+        for values in bars.values:
+            point = check_point(values, latest_ms)
+            # What bears no time stays behind the one it came after.
+            after_ms = after_ms if point.open_time_ms is None else point.open_time_ms
+            checked.append((after_ms, point))
+        checked.sort(key=lambda pair: pair[0])
+        timeless = any(point.open_time_ms is None for _, point in checked)
+        newest_ms = checked[-1][0] if checked and not timeless else None
         decisions: list[Decision] = []
-        for point in checked:
+        for _, point in checked:
             if isinstance(point, PointRefused):
-                decisions += self._refuse(point, latest_ms)
+                decisions += self._refuse(point, latest_ms, alone=len(checked) == 1)
                 continue
             close_time_ms = bars.close_time_ms if point.open_time_ms == newest_ms else None
             decisions += self._take(point, close_time_ms, at)
@@ -209,7 +213,7 @@ class Ledger:
             return []
         oldest_ms = min(self._collected, default=None)
         stuck = oldest_ms is not None and oldest_ms == self._oldest_before_ask_ms
-        missing = 0 if exhausted or stuck or oldest_ms is None else self._missing(oldest_ms)
+        missing = 0 if exhausted or stuck or oldest_ms is None else self._missing(oldest_ms, at)
         if missing > 0:
             self._oldest_before_ask_ms = oldest_ms
             return [AskMore(_clip(missing))]
@@ -233,17 +237,30 @@ class Ledger:
 
     # One bar.
 
-    def _refuse(self, refused: PointRefused, latest_ms: int) -> list[Decision]:
+    def _refuse(self, refused: PointRefused, latest_ms: int, alone: bool) -> list[Decision]:
         time_ms = refused.open_time_ms
         if time_ms is None:
-            # It may have been an update of the newest bar.
-            newest_ms = None if self._forming is None else self._forming.open_time_ms
-            time_ms = max(self._collected, default=newest_ms)
-        if time_ms is not None and (self._watermark_ms or 0) < time_ms <= latest_ms:
+            self._doubt_newest(alone)
+        elif (self._watermark_ms or 0) < time_ms <= latest_ms:
             self._refused[time_ms] = self._filling and time_ms not in self._collected
+            if self._filling and time_ms > self._newest_ms:
+                self._newest_ms, self._close_time_ms = time_ms, None
             while len(self._refused) > REFUSED_TIMES_MAX:
                 del self._refused[min(self._refused)]
         return [Refuse(refused.reason, refused.open_time_ms)]
+
+    def _doubt_newest(self, alone: bool) -> None:
+        """What bore no time may have been an update of the newest bar, or have opened another."""
+        if not self._filling:
+            newest_ms = self._forming.open_time_ms if self._forming else self._watermark_ms
+        elif alone:
+            newest_ms = max(self._collected, default=None)
+        else:
+            return  # It stood among others: history, and a bar of its own.
+        if newest_ms is not None:
+            if newest_ms != self._watermark_ms:
+                self._refused[newest_ms] = False
+            self._refused[newest_ms + 1] = False
 
     def _take(self, point: Point, close_time_ms: int | None, at: Moment) -> list[Decision]:
         self._refused.pop(point.open_time_ms, None)
@@ -251,7 +268,11 @@ class Ledger:
             self._collect(point, close_time_ms)
             return []
         forming = self._forming
-        if self._watermark_ms is not None and point.open_time_ms <= self._watermark_ms:
+        if self._watermark_ms is None:
+            first_ms = self._newest_ms if forming is None else forming.open_time_ms
+            if point.open_time_ms < first_ms:
+                return []
+        elif point.open_time_ms <= self._watermark_ms:
             return self._compare(point, "next", at)
         if forming is None or point.open_time_ms > forming.open_time_ms:
             closed = [] if forming is None else self._close_forming("next", at)
@@ -260,8 +281,6 @@ class Ledger:
             return closed + self._form(point, close_time_ms, at)
         if point.open_time_ms == forming.open_time_ms:
             return self._form(point, close_time_ms, at)
-        if self._watermark_ms is None:
-            return []
         # Between the newest published and the forming bar: it came late, and closed.
         return self._publish(point, None, "next", at)
 
@@ -311,29 +330,32 @@ class Ledger:
 
     # The fill.
 
-    def _missing(self, oldest_ms: int) -> int:
+    def _missing(self, oldest_ms: int, at: Moment) -> int:
         """Return how many older bars the fill may still need, 0 where it reaches back."""
         if self._watermark_ms is None:
-            return self._history_bars + 1 - len(self._collected)
+            return self._wanted(at) - len(self._collected)
         if oldest_ms - self._watermark_ms <= self._longest_ms:
             return 0
         return (oldest_ms - self._watermark_ms) // self.series.interval_ms + OVERLAP_BARS
+
+    def _wanted(self, at: Moment) -> int:
+        """Return how many bars a first fill takes: closed ones, and the forming one if any."""
+        return self._history_bars + (0 if self._newest_ended(at) else 1)
+
+    def _newest_ended(self, at: Moment) -> bool:
+        end_ms = self._end_ms()
+        return end_ms is not None and at.server_ms >= end_ms + self._delay_ms + at.settle_ms
 
     def _finish_fill(self, at: Moment) -> list[Decision]:
         points = [self._collected[time_ms] for time_ms in sorted(self._collected)]
         self._collected = {}
         self._filling = False
-        ended_ms = self._end_ms()
-        last_ended = ended_ms is not None and (
-            at.server_ms >= ended_ms + self._delay_ms + at.settle_ms
-        )
         if self._watermark_ms is None:
-            wanted = self._history_bars + (0 if last_ended else 1)
-            points = points[max(0, len(points) - wanted) :]
+            points = points[max(0, len(points) - self._wanted(at)) :]
         else:
             self._proven_from_ms = points[0].open_time_ms if points else inf
         decisions: list[Decision] = []
-        forming = points.pop() if points and not last_ended else None
+        forming = points.pop() if points and not self._newest_ended(at) else None
         for point in points:
             decisions += self._finish_closed(point, at)
             if self.filling:
