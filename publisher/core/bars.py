@@ -30,6 +30,8 @@ REQUEST_BARS_MAX: Final = 5_000
 """How many bars are asked for at once."""
 REFUSED_TIMES_MAX: Final = 1_000
 """How many refused open times are remembered until a good bar replaces them."""
+UNANSWERED_MAX: Final = 3
+"""How many fills may end at a request for older bars that was never answered."""
 OVERLAP_BARS: Final = 10
 """How many bars before the watermark are asked for again, to be compared."""
 
@@ -153,6 +155,7 @@ class Ledger:
         self._collected: dict[int, Point] = {}
         self._newest_ms = 0
         self._oldest_before_ask_ms: int | None = None
+        self._unanswered = 0
 
     @property
     def watermark_ms(self) -> int | None:
@@ -177,6 +180,10 @@ class Ledger:
             return _clip(self._history_bars + 1)
         elapsed = max(0, now_ms - self._watermark_ms) // self.series.interval_ms
         return _clip(elapsed + 1 + OVERLAP_BARS)
+
+    def note_unanswered(self) -> None:
+        """Take note that TradingView did not answer a request for older bars."""
+        self._unanswered += 1
 
     def set_delay(self, delay_ms: int) -> None:
         """Tell by how much the symbol's data is delayed."""
@@ -213,10 +220,14 @@ class Ledger:
             return []
         oldest_ms = min(self._collected, default=None)
         stuck = oldest_ms is not None and oldest_ms == self._oldest_before_ask_ms
-        missing = 0 if exhausted or stuck or oldest_ms is None else self._missing(oldest_ms, at)
+        # Without this, a series whose older bars never come would never go live.
+        given_up = self._unanswered >= UNANSWERED_MAX
+        done = exhausted or stuck or given_up or oldest_ms is None
+        missing = 0 if done or oldest_ms is None else self._missing(oldest_ms, at)
         if missing > 0:
             self._oldest_before_ask_ms = oldest_ms
             return [AskMore(_clip(missing))]
+        self._unanswered = 0
         return self._finish_fill(at)
 
     def expire(self, at: Moment) -> list[Decision]:

@@ -112,6 +112,8 @@ class Interrupted:
 
     series: Series
     reason: str
+    unanswered: bool = False
+    """True where it was a request for older bars that found no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,7 @@ class Session:
             for slot in self._slots.values()
             if slot.state in _AWAITING and now_ms >= slot.deadline_ms
         ]
-        return [self._interrupt(slot, f"no answer within {ANSWER_MS_MAX} ms") for slot in overdue]
+        return [self._give_up(slot) for slot in overdue]
 
     # What TradingView says.
 
@@ -353,6 +355,11 @@ class Session:
     def _interrupt(self, slot: _Slot, reason: str) -> Interrupted:
         self.unsubscribe(slot.series)
         return Interrupted(slot.series, reason)
+
+    def _give_up(self, slot: _Slot) -> Interrupted:
+        self.unsubscribe(slot.series)
+        reason = f"no answer within {ANSWER_MS_MAX} ms"
+        return Interrupted(slot.series, reason, unanswered=slot.state is State.EXTENDING)
 
     def _moved(self, slot: _Slot, signal: Signal, event: Event | None) -> list[Event]:
         if not self._move(slot, signal):

@@ -690,6 +690,28 @@ def test_a_restart_asks_for_what_is_missing_and_an_overlap() -> None:
     assert ledger.begin(m(1_000_000)) == REQUEST_BARS_MAX
 
 
+def test_a_fill_ends_after_three_requests_for_more_found_no_answer() -> None:
+    ledger = Ledger(SERIES, StreamEnd(), 6)
+    now = at(m(9) + 30_000)
+    for _ in range(3):
+        ledger.begin(m(9))
+        ledger.receive(slot(bar(8), bar(9)), now)
+        assert ledger.complete(False, now) == [AskMore(5)]
+        ledger.note_unanswered()
+    ledger.begin(m(9))
+    ledger.receive(slot(bar(8), bar(9)), now)
+    assert minutes(published(ledger.complete(False, now))) == [8]
+
+
+def test_a_broken_connection_is_not_a_missing_answer() -> None:
+    ledger = Ledger(SERIES, StreamEnd(), 6)
+    now = at(m(9) + 30_000)
+    for _ in range(10):
+        ledger.begin(m(9))
+        ledger.receive(slot(bar(8), bar(9)), now)
+        assert ledger.complete(False, now) == [AskMore(5)]
+
+
 def test_a_restart_asks_for_more_until_it_reaches_the_watermark() -> None:
     ledger = Ledger(SERIES, stream(0), 3)
     ledger.begin(m(30))

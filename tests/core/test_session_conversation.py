@@ -448,7 +448,7 @@ def test_live_updates_do_not_keep_an_unanswered_request_waiting() -> None:
         talk.now_ms += 1_000
         talk.say("du", BTC, BARS)
     assert talk.session.expire(talk.now_ms) == [
-        Interrupted(BTC, f"no answer within {ANSWER_MS_MAX} ms")
+        Interrupted(BTC, f"no answer within {ANSWER_MS_MAX} ms", unanswered=True)
     ]
 
 
