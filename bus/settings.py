@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +23,17 @@ from pydantic_settings import (
 
 from bus.errors import SettingsInvalid
 from bus.logs import register_secret
+
+
+def _check_listen(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if value and not (colon and host and port.isdigit() and int(port) < 65536):
+        raise ValueError("must be HOST:PORT such as 127.0.0.1:9464")
+    return value
+
+
+ListenAddress = Annotated[str, AfterValidator(_check_listen)]
+"""HOST:PORT where /healthz and /metrics are served; empty: nowhere."""
 
 SETTINGS_FILE = "tvbus.toml"
 """Read from the current directory where it exists; names as below without TVBUS_."""

@@ -107,6 +107,11 @@ class Consumer:
         """What happened since the start: bars handled, failed, trimmed and more."""
         return self._desk.counts
 
+    @property
+    def bus_trouble(self) -> str:
+        """Why nothing comes from the bus now; empty while all is well."""
+        return self._desk.bus_trouble
+
     def on(self, *patterns: str) -> Callable[[F], F]:
         """Register a function for series named or matched by patterns (`*-BINANCE-1m`).
 

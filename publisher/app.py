@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import random
@@ -13,16 +14,18 @@ from dataclasses import dataclass
 import structlog
 
 from bus.connection import address, connect_reader, connect_writer
+from bus.errors import SettingsInvalid
+from bus.health import HealthServer
 from publisher.core.backoff import Backoff
 from publisher.core.messages import ANONYMOUS_TOKEN
 from publisher.engine import INBOX_MAX, Engine, Policy
-from publisher.errors import Fenced, SettingsError, StoreError, StoreUnavailable
+from publisher.errors import Fenced, StoreError, StoreRefused, StoreUnavailable
 from publisher.ports import Fact, Ports
 from publisher.publication import Publication
 from publisher.settings import ORIGIN, PublisherSettings
 from publisher.shell.clock import SystemClock
 from publisher.shell.commands import CommandReader
-from publisher.shell.health import HealthServer
+from publisher.shell.health import serve_health
 from publisher.shell.lease import RENEW_MS, RedisLease
 from publisher.shell.store import RedisStore, Retention
 from publisher.shell.transport import WebSocketTransport
@@ -60,17 +63,25 @@ def run(
     health = _serve_health(settings.listen, running, clock)
     try:
         _await_bus(store, redis_url, stop, rng, wait=wait)
+        before: list[Publication] = []
         while not stop.is_set():
             token = _await_lease(lease, stop)
             if token is None:
                 return
+            try:
+                wanted = _wanted(settings.series, store, before)
+            except StoreError as error:
+                log.warning("catalogue.unreadable", reason=str(error))
+                with contextlib.suppress(StoreError):
+                    lease.release(token)
+                stop.wait(RENEW_MS / 1000)
+                continue
             inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
             transport = WebSocketTransport(settings.ws_url, ORIGIN, clock, inbox)
             ports = Ports(clock, transport, store, lease, rng)
-            running.engine = Engine(
-                ports, _policy(settings), inbox, _wanted(settings.series, store), token
-            )
+            running.engine = Engine(ports, _policy(settings), inbox, wanted, token)
             _publish(running.engine, inbox, redis_url, keys, stop)
+            before = running.engine.publications
             running.engine = None
     finally:
         if health is not None:
@@ -102,15 +113,29 @@ def _policy(settings: PublisherSettings) -> Policy:
     return Policy(token, settings.history_bars, settings.settle_ms)
 
 
-def _wanted(configured: Sequence[Series], store: RedisStore) -> list[Publication]:
+def _wanted(
+    configured: Sequence[Series], store: RedisStore, before: Sequence[Publication] = ()
+) -> list[Publication]:
     """Return what to publish: the settings' series and those subscribed by command.
 
     A command outlives restarts, so what was unsubscribed by command stays out
-    even if the settings name it, until it is subscribed again.
+    even if the settings name it, until it is subscribed again. What this process
+    published `before` by command and the catalogue no longer knows was flushed
+    away, not unsubscribed.
     """
-    listed = {summary.series: summary for summary in store.catalogue()}
-    wanted = []
+    try:
+        listed = {summary.series: summary for summary in store.catalogue()}
+    except StoreRefused as error:
+        # What the settings name does not need the catalogue.
+        log.error("catalogue.refused", reason=str(error))
+        return [Publication(series, "settings") for series in configured]
+    kept = [p.series for p in before if p.wanted_by == "command" and p.series not in listed]
+    if kept:
+        log.warning("series.restored", count=len(kept), reason="the catalogue lost them")
+    wanted = [Publication(series, "command") for series in kept]
     for series in configured:
+        if series in kept:
+            continue
         line = listed.pop(series, None)
         if line is not None and line.state == "removed" and line.wanted_by == "command":
             log.warning("series.skipped", series=str(series), reason="unsubscribed by command")
@@ -140,7 +165,7 @@ def _await_bus(
         except StoreError as error:
             if not wait:
                 raise StoreUnavailable(
-                    f"no bus at {address(redis_url)}: {error}. Start Redis or set TVBUS_REDIS_URL"
+                    f"no bus at {address(redis_url)}: {error}; start Redis or set TVBUS_REDIS_URL"
                 ) from error
             if backoff.attempt == 0:
                 log.warning("store.awaited", address=address(redis_url), reason=str(error))
@@ -172,8 +197,8 @@ def _serve_health(listen: str, running: _Running, clock: SystemClock) -> HealthS
     if not listen:
         return None
     try:
-        return HealthServer(listen, running.status, clock.monotonic_ms)
-    except SettingsError as error:
+        return serve_health(listen, running.status, clock.monotonic_ms)
+    except SettingsInvalid as error:
         # A standby on the same machine must not die of a port.
         log.warning("health.unavailable", reason=str(error))
         return None

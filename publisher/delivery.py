@@ -2,15 +2,16 @@
 
 Closed bars wait, bounded; beyond the bound a series' bars are let go and
 fetched from TradingView again once the bus is back. Forming updates are
-conflated: only the newest of a series waits. Events wait, bounded, the oldest
-are dropped and counted.
+conflated: only the newest of a series waits. Events and answers wait, bounded,
+the oldest are dropped and counted. A key that holds something foreign stops what
+belongs there and nothing else.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -18,7 +19,7 @@ from typing import Final
 from publisher.commands import Answer
 from publisher.core.backoff import Backoff
 from publisher.errors import Fenced, StoreError, StoreRefused, StreamDiverged
-from publisher.ports import Appended, Batch, Store
+from publisher.ports import Appended, Batch, Clock, Store
 from publisher.publication import Publication
 from publisher.wire import Series
 
@@ -30,10 +31,15 @@ OUTBOX_BARS_MAX: Final = 200_000
 """Closed bars of all series that may wait for the bus."""
 CORRECTIONS_WAITING_MAX: Final = 1_000
 EVENTS_WAITING_MAX: Final = 1_000
+ANSWERS_WAITING_MAX: Final = 20_000
+FACTS_FLUSHED_MAX: Final = 256
+"""Corrections, descriptions and answers of one flush, each; bars are not kept waiting."""
 FORMING_PERIOD_MS: Final = 250
 """How often forming bars are put at most."""
 RETRY_BASE_MS: Final = 100
 RETRY_MS_MAX: Final = 5_000
+REFUSED_MS: Final = 60_000
+"""After how long a key that held something foreign is tried again."""
 
 
 @dataclass(slots=True)
@@ -48,42 +54,62 @@ class Flushed:
 class Delivery:
     """Carries what waits to the bus; the engine's thread owns it."""
 
-    def __init__(self, store: Store, token: int, rng: random.Random) -> None:
+    def __init__(self, store: Store, token: int, clock: Clock, rng: random.Random) -> None:
         self._store = store
         self._token = token
+        self._clock = clock
         self._rng = rng
         self._backoff = Backoff(RETRY_BASE_MS, RETRY_MS_MAX)
         self._retry_at_ms = 0
         self._forming_at_ms = 0
+        self._flushes = 0
         self._events: deque[bytes] = deque()
         self._descriptions: dict[Series, dict[str, str]] = {}
         self._listed: dict[Series, Publication] = {}
-        self._answers: deque[tuple[str, list[Answer]]] = deque(maxlen=EVENTS_WAITING_MAX)
+        self._answers: deque[tuple[str, list[Answer]]] = deque()
+        self._answers_waiting = 0
         self._commands_read: str | None = None
-        self.events_dropped = 0
+        self._refused_until_ms: dict[str, int] = {}
+        self.dropped: Counter[str] = Counter()
+        """How many events and answers could not wait any longer."""
+        self.refusals: dict[str, str] = {}
+        """What the bus does not take because its key holds something foreign, and why."""
         self.trouble: StoreError | None = None
         """Why the bus does not take anything now; None while it does."""
 
-    def note_trouble(self, error: StoreError, now_ms: int) -> None:
-        """The bus failed elsewhere: wait before trying again."""
+    def note_trouble(self, error: StoreError) -> None:
+        """The bus failed: wait before trying again."""
         self.trouble = error
+        # From now, not from when the call began: it may have taken seconds to fail.
+        now_ms = self._clock.monotonic_ms()
         self._retry_at_ms = now_ms + self._backoff.next_delay_ms(self._rng)
 
     def emit(self, event: bytes) -> None:
         """Let an event wait."""
         if len(self._events) >= EVENTS_WAITING_MAX:
             self._events.popleft()
-            self.events_dropped += 1
+            self.dropped["event.dropped"] += 1
         self._events.append(event)
 
     def describe(self, publication: Publication, fields: dict[str, str]) -> None:
         """Let fields of a series' hash, and its catalogue line, wait."""
         self._descriptions.setdefault(publication.series, {}).update(fields)
+        self.enlist(publication)
+
+    def enlist(self, publication: Publication) -> None:
+        """Let a series' catalogue line wait."""
         self._listed[publication.series] = publication
 
-    def answer(self, request: str, answers: list[Answer]) -> None:
+    def answer(self, request: str, answer: Answer) -> None:
         """Let an answer wait."""
-        self._answers.append((request, answers))
+        last = self._answers[-1] if self._answers else None
+        if last is not None and last[0] == request and len(last[1]) < BATCH_BARS_MAX:
+            last[1].append(answer)
+        else:
+            self._answers.append((request, [answer]))
+        self._answers_waiting += 1
+        if self._answers_waiting > ANSWERS_WAITING_MAX:
+            self._drop_answers()
 
     def note_commands_read(self, entry_id: str) -> None:
         """Let the position in the requests wait."""
@@ -91,36 +117,46 @@ class Delivery:
 
     @property
     def busy(self) -> bool:
-        """True while something other than bars waits."""
-        waiting = (self._events, self._descriptions, self._listed, self._answers)
-        return any(waiting) or self._commands_read is not None
+        """True while something other than bars waits that the bus may take now."""
+        waiting = {
+            "series": self._descriptions,
+            "catalogue": self._listed,
+            "answers": self._answers,
+            "events": self._events,
+            "commands": self._commands_read,
+        }
+        return any(facts and self._may_try(name) for name, facts in waiting.items())
 
-    def flush(self, publications: Mapping[Series, Publication], now_ms: int) -> Flushed:
+    def flush(self, publications: Mapping[Series, Publication]) -> Flushed:
         """Carry what waits. Raises Fenced; other failures are kept for later.
 
         Not before the back-off after a failure has passed.
         """
         flushed = Flushed()
-        if now_ms < self._retry_at_ms:
+        if self._clock.monotonic_ms() < self._retry_at_ms:
             return flushed
+        self._flushes += 1
         try:
             self._flush_bars(publications.values(), flushed)
             self._flush_corrections(publications.values(), flushed)
-            self._flush_forming(publications.values(), flushed, now_ms)
-            self._flush_facts(publications, flushed)
+            self._flush_forming(publications.values(), flushed)
+            self._flush_descriptions(publications, flushed)
+            self._flush_facts()
         except Fenced:
             raise
         except StoreError as error:
-            self.note_trouble(error, now_ms)
+            self.note_trouble(error)
             return flushed
         self.trouble = None
         self._backoff.reset()
         return flushed
 
     def _flush_bars(self, publications: Iterable[Publication], flushed: Flushed) -> None:
-        waiting = [publication for publication in publications if publication.outbox]
+        # Who was served longest ago comes first: a long history delays nobody's newest bar.
+        waiting = sorted((p for p in publications if p.outbox), key=lambda p: p.flushed)
         batches, room = [], FLUSH_BARS_MAX
         for publication in waiting:
+            publication.flushed = self._flushes
             bars = tuple(islice(publication.outbox, min(BATCH_BARS_MAX, room)))
             room -= len(bars)
             batches.append(Batch(publication.series, bars))
@@ -145,9 +181,11 @@ class Delivery:
             raise trouble
 
     def _flush_corrections(self, publications: Iterable[Publication], flushed: Flushed) -> None:
+        room = FACTS_FLUSHED_MAX
         for publication in publications:
             # A correction follows its bar, never the other way round.
-            while publication.corrections and not publication.outbox:
+            while publication.corrections and not publication.outbox and room > 0:
+                room -= 1
                 bar = publication.corrections[0]
                 entry_ms = max(bar.received_ms, publication.correction_ms + 1)
                 try:
@@ -158,9 +196,8 @@ class Delivery:
                 publication.correction_ms = entry_ms
                 publication.corrections.popleft()
 
-    def _flush_forming(
-        self, publications: Iterable[Publication], flushed: Flushed, now_ms: int
-    ) -> None:
+    def _flush_forming(self, publications: Iterable[Publication], flushed: Flushed) -> None:
+        now_ms = self._clock.monotonic_ms()
         if now_ms < self._forming_at_ms:
             return
         self._forming_at_ms = now_ms + FORMING_PERIOD_MS
@@ -176,26 +213,65 @@ class Delivery:
             elif outcome is not None:
                 raise outcome
 
-    def _flush_facts(self, publications: Mapping[Series, Publication], flushed: Flushed) -> None:
-        while self._descriptions:
-            series, fields = next(iter(self._descriptions.items()))
+    def _flush_descriptions(
+        self, publications: Mapping[Series, Publication], flushed: Flushed
+    ) -> None:
+        failed = {publication.series for publication, _ in flushed.failed}
+        for series in list(islice(self._descriptions, FACTS_FLUSHED_MAX)):
             try:
-                self._store.describe(self._token, series, fields)
+                self._store.describe(self._token, series, self._descriptions[series])
             except StoreRefused as error:
-                if series in publications and publications[series].state != "refused":
-                    flushed.failed.append((publications[series], error))
+                publication = publications.get(series)
+                if publication and publication.state != "refused" and series not in failed:
+                    flushed.failed.append((publication, error))
             del self._descriptions[series]
-        if self._listed:
-            self._store.list_series([publication.summary for publication in self._listed.values()])
+
+    def _flush_facts(self) -> None:
+        if self._listed and self._try("catalogue", self._put_listed):
             self._listed.clear()
-        while self._answers:
-            self._store.answer(*self._answers[0])
+        for _ in range(min(len(self._answers), FACTS_FLUSHED_MAX)):
+            request, answers = self._answers[0]
+            try:
+                self._store.answer(request, answers)
+            except StoreRefused:
+                self.dropped["answer.dropped"] += len(answers)
             self._answers.popleft()
+            self._answers_waiting -= len(answers)
         if self._events:
-            events = tuple(islice(self._events, BATCH_BARS_MAX))
-            self._store.emit(events)
-            for _ in events:
-                self._events.popleft()
-        if self._commands_read is not None:
-            self._store.note_commands_read(self._commands_read)
+            self._try("events", self._put_events)
+        if self._commands_read is not None and self._try("commands", self._put_commands_read):
             self._commands_read = None
+
+    def _put_listed(self) -> None:
+        self._store.list_series([publication.summary for publication in self._listed.values()])
+
+    def _put_events(self) -> None:
+        events = tuple(islice(self._events, BATCH_BARS_MAX))
+        self._store.emit(events)
+        for _ in events:
+            self._events.popleft()
+
+    def _put_commands_read(self) -> None:
+        assert self._commands_read is not None
+        self._store.note_commands_read(self._commands_read)
+
+    def _drop_answers(self) -> None:
+        answers = self._answers.popleft()[1]
+        self._answers_waiting -= len(answers)
+        self.dropped["answer.dropped"] += len(answers)
+
+    def _may_try(self, name: str) -> bool:
+        return self._clock.monotonic_ms() >= self._refused_until_ms.get(name, 0)
+
+    def _try(self, name: str, put: Callable[[], None]) -> bool:
+        """Put facts; return whether they were taken. A foreign key is tried again later."""
+        if not self._may_try(name):
+            return False
+        try:
+            put()
+        except StoreRefused as error:
+            self.refusals[name] = str(error)
+            self._refused_until_ms[name] = self._clock.monotonic_ms() + REFUSED_MS
+            return False
+        self.refusals.pop(name, None)
+        return True

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from publisher.commands import Answer
 from publisher.core import session as heard
 from publisher.core.backoff import Backoff
 from publisher.core.messages import ANONYMOUS_TOKEN
@@ -20,7 +22,15 @@ from publisher.core.session import Session
 from publisher.delivery import Delivery
 from publisher.errors import Fenced, PublisherError, RemoteProtocolError, StoreError, StoreRefused
 from publisher.notes import Notes
-from publisher.ports import Commanded, Connected, Disconnected, Fact, Ports, Received
+from publisher.ports import (
+    Commanded,
+    CommandRefused,
+    Connected,
+    Disconnected,
+    Fact,
+    Ports,
+    Received,
+)
 from publisher.publication import Publication
 from publisher.roster import Roster
 from publisher.status import Status
@@ -68,7 +78,7 @@ class Engine:
         self._policy = policy
         self._inbox = inbox
         self._fencing_token = fencing_token
-        self._delivery = Delivery(ports.store, fencing_token, ports.rng)
+        self._delivery = Delivery(ports.store, fencing_token, ports.clock, ports.rng)
         self.notes = Notes(ports.clock, self._delivery)
         self._roster = Roster(
             ports, self._delivery, self.notes, policy.history_bars, policy.settle_ms
@@ -79,9 +89,16 @@ class Engine:
         self._reconnect = Backoff(RECONNECT_BASE_MS, RECONNECT_MS_MAX)
         self._renew_at_ms = 0
         self._trouble = ""
+        self._told: dict[str, str] = {}
+        self._dropped_told: Counter[str] = Counter()
         for publication in publications:
             self._roster.add(publication)
         self.status = self._new_status()
+
+    @property
+    def publications(self) -> list[Publication]:
+        """What is published, as far as this engine got."""
+        return list(self._roster.publications.values())
 
     def run(self, stop: threading.Event) -> None:
         """Publish until told to stop. Raises Fenced where another publisher took over."""
@@ -131,6 +148,8 @@ class Engine:
             case Commanded():
                 self._roster.obey(fact.command, self._session)
                 self._delivery.note_commands_read(fact.entry_id)
+            case CommandRefused():
+                self._refuse_command(fact)
             case Connected() if fact.connection == self._connection:
                 now_ms = self._ports.clock.monotonic_ms()
                 self._session = Session(self._policy.token, now_ms, self._ports.rng)
@@ -138,6 +157,13 @@ class Engine:
                 self._receive(fact)
             case Disconnected() if fact.connection == self._connection:
                 self._lose(fact.error)
+
+    def _refuse_command(self, fact: CommandRefused) -> None:
+        self.notes.tell("command.refused", level="warning", reason=fact.reason)
+        if fact.request is not None:
+            answer = Answer("", accepted=False, message=fact.reason)
+            self._delivery.answer(fact.request, answer)
+        self._delivery.note_commands_read(fact.entry_id)
 
     def _receive(self, fact: Received) -> None:
         for payload in fact.payloads:
@@ -173,7 +199,9 @@ class Engine:
                     self._roster.hear(event, session, wall_ms, monotonic_ms)
 
     def _expire(self, session: Session, now_ms: int, drained_ms: int) -> None:
-        self._hear(session.expire(now_ms), session, self._ports.clock.wall_ms(), now_ms)
+        # What has arrived and was not read yet is no silence: this process was stalled.
+        events = session.expire(min(now_ms, drained_ms))
+        self._hear(events, session, self._ports.clock.wall_ms(), now_ms)
         # The clock that closes bars is TradingView's as of the last thing heard from
         # it, and not later than what was drained: a stalled reader closes nothing.
         if self._session is session:
@@ -182,14 +210,14 @@ class Engine:
     def _keep_lease(self, now_ms: int) -> None:
         if now_ms < self._renew_at_ms:
             return
-        self._renew_at_ms = now_ms + RENEW_MS
         try:
             if not self._ports.lease.renew(self._fencing_token):
-                raise Fenced("another publisher holds the lease")
+                raise Fenced("the lease is not this publisher's any more")
         except StoreError as error:
             if not error.retryable:
                 raise
-            self._delivery.note_trouble(error, now_ms)
+            self._delivery.note_trouble(error)
+        self._renew_at_ms = self._ports.clock.monotonic_ms() + RENEW_MS
 
     def _keep_connection(self, now_ms: int) -> None:
         if self._session is None and now_ms >= self._connect_at_ms and self._roster.publications:
@@ -202,26 +230,45 @@ class Engine:
         self._session = None
         self._connection += 1  # what else the old connection says concerns nobody
         delay_ms = self._reconnect.next_delay_ms(self._ports.rng)
-        self._connect_at_ms = self._ports.clock.monotonic_ms() + delay_ms
+        now_ms = self._ports.clock.monotonic_ms()
+        self._connect_at_ms = now_ms + delay_ms
         self.notes.tell("session.lost", level="warning", reason=error, retry_in_ms=delay_ms)
-        self._roster.interrupt_all()
+        self._roster.interrupt_all(now_ms)
 
     def _flush(self, now_ms: int) -> None:
-        flushed = self._delivery.flush(self._roster.publications, now_ms)
+        flushed = self._delivery.flush(self._roster.publications)
         self.notes.count("bar.appended", flushed.appended)
-        for publication, error in flushed.failed:
+        failed = {publication.series: (publication, error) for publication, error in flushed.failed}
+        for publication, error in failed.values():
             if isinstance(error, StoreRefused):
                 self._roster.refuse(publication, error, self._session, now_ms)
             else:
                 self._roster.read_again(publication, str(error), self._session, now_ms)
         self._roster.shed(self._session, now_ms)
+        self._tell_trouble()
+        self._tell_refusals()
+
+    def _tell_trouble(self) -> None:
         trouble = str(self._delivery.trouble or "")
         if bool(trouble) != bool(self._trouble):
             if trouble:
                 self.notes.tell("store.lost", level="warning", reason=trouble)
             else:
                 self.notes.tell("store.found")
+                self._roster.doubt_all()
         self._trouble = trouble
+        if not trouble and self._delivery.dropped != self._dropped_told:
+            for event, count in (self._delivery.dropped - self._dropped_told).items():
+                self.notes.tell(event, level="warning", dropped=count)
+                self.notes.count(event, count - 1)
+            self._dropped_told = self._delivery.dropped.copy()
+
+    def _tell_refusals(self) -> None:
+        refusals = self._delivery.refusals
+        for name, reason in refusals.items():
+            if self._told.get(name) != reason:
+                self.notes.tell("store.refused", level="error", what=name, reason=reason)
+        self._told = dict(refusals)
 
     def _stop(self) -> None:
         """Carry what waits to the bus, and let others have the lease."""
@@ -233,9 +280,11 @@ class Engine:
             waits = self._delivery.busy or any(p.outbox for p in publications.values())
             if self._delivery.trouble is not None or not waits:
                 break
-        waiting = self.status.waiting_bars if self._delivery.trouble else 0
+        waiting = sum(len(p.outbox) for p in publications.values())
         if waiting:
             self.notes.tell("bar.left", level="warning", bars=waiting)
+        if self._delivery.trouble is not None:
+            return  # to ask a bus that does not answer would only delay the end
         try:
             self._ports.lease.release(self._fencing_token)
         except StoreError as error:
@@ -243,10 +292,12 @@ class Engine:
 
     def _new_status(self) -> Status:
         publications = self._roster.publications.values()
+        trouble = str(self._delivery.trouble or "")
+        troubles = [text for text in (trouble, *self._delivery.refusals.values()) if text]
         return Status(
             turned_ms=self._ports.clock.monotonic_ms(),
             connected=self._session is not None,
-            store_trouble=str(self._delivery.trouble or ""),
+            store_trouble="; ".join(troubles),
             series=len(publications),
             live=sum(p.state == "live" for p in publications),
             waiting_bars=sum(len(p.outbox) for p in publications),

@@ -58,7 +58,17 @@ class Commanded:
     entry_id: str
 
 
-Fact = Connected | Received | Disconnected | Commanded
+@dataclass(frozen=True, slots=True)
+class CommandRefused:
+    """Somebody asks something that cannot be understood."""
+
+    request: str | None
+    """Where to answer, if that can be read."""
+    reason: str
+    entry_id: str
+
+
+Fact = Connected | Received | Disconnected | Commanded | CommandRefused
 
 
 class Transport(Protocol):

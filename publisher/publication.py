@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from publisher.core.backoff import Backoff
 from publisher.core.bars import Ledger
 from publisher.core.messages import SymbolInfo
 from publisher.wire import Bar, Series, SeriesState, Summary
 
-RETRY_BASE_MS = 1_000
-RETRY_MS_MAX = 15 * 60_000
+RETRY_BASE_MS: Final = 1_000
+RETRY_MS_MAX: Final = 15 * 60_000
+CHECK_BASE_MS: Final = 2_000
+CHECK_MS_MAX: Final = 60 * 60_000
+"""A series whose bars are often hours apart is looked into that seldom."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,14 @@ class Publication:
     """None until the stream's end was read, and again when it must be read anew."""
     requested: bool = False
     """True while TradingView is asked for it."""
+    requested_ms: int = 0
+    """Monotonic; when it was asked for."""
+    heard: bool = False
+    """True once TradingView said anything of it since it was asked."""
+    live_ms: int | None = None
+    """Monotonic; since when it is live, None while it is not."""
+    doubted: bool = False
+    """True until its stream was compared with what this publisher left there."""
     retry_at_ms: int = 0
     """Monotonic; not asked for before."""
     backoff: Backoff = field(default_factory=lambda: Backoff(RETRY_BASE_MS, RETRY_MS_MAX))
@@ -35,8 +46,17 @@ class Publication:
     outbox: deque[Bar] = field(default_factory=deque)
     """Closed bars that are not yet known to stand in the stream, oldest first."""
     corrections: deque[Bar] = field(default_factory=deque)
+    flushed: int = 0
+    """Number of the flush that last carried its bars."""
     forming: Bar | None = None
     """The newest state of the bar in progress, None once it was put."""
+    checked_ms: int = 0
+    """Open time of the newest bar that came after a jump and was looked into."""
+    jumped_ms: int | None = None
+    """Monotonic; when the jump came that is being looked into."""
+    check_at_ms: int = 0
+    """Monotonic; no jump is looked into before."""
+    checks: Backoff = field(default_factory=lambda: Backoff(CHECK_BASE_MS, CHECK_MS_MAX))
     correction_ms: int = 0
     """ID of the newest correction entry."""
     requests: list[tuple[str, str]] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -15,10 +15,18 @@ from publisher.errors import PublisherError, StoreError, StoreRefused
 from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import Publication
-from publisher.wire import Series, SeriesInvalid, SeriesState
+from publisher.wire import DAY_MS, HOUR_MS, Bar, Series, SeriesInvalid, SeriesState
 
 FILLS_MAX: Final = 8
 """Series whose history is on the way at the same time; bounds memory and pace."""
+RETRIES_MAX: Final = 4
+"""How many of them may be series that were interrupted or refused before."""
+MUTE_MS_MAX: Final = 5_000
+"""A series of which TradingView says nothing for longer holds no other up."""
+STEADY_MS: Final = 10_000
+"""A series that was live for longer is asked again soon when it is interrupted."""
+VERIFIED_MAX: Final = 32
+"""Streams compared in one turn, after the bus was away."""
 SERIES_MAX: Final = 5_000
 REFUSED_ATTEMPT: Final = 7
 """A refused series is asked for again after minutes, not seconds."""
@@ -51,7 +59,7 @@ class Roster:
                 series = Series.parse(text)
             except SeriesInvalid as error:
                 answer = Answer(text, accepted=False, message=str(error))
-                self._delivery.answer(command.id, [answer])
+                self._delivery.answer(command.id, answer)
                 continue
             if command.action == "subscribe":
                 self._subscribe(series, command.id, text)
@@ -62,13 +70,16 @@ class Roster:
         publication = self.publications.get(series)
         if publication is None and len(self.publications) >= SERIES_MAX:
             message = f"{SERIES_MAX} series are published already; unsubscribe some first"
-            self._delivery.answer(request, [Answer(text, accepted=False, message=message)])
+            self._delivery.answer(request, Answer(text, accepted=False, message=message))
             return
         if publication is None:
             publication = Publication(series, "command")
             self.add(publication)
             self._notes.tell("series.subscribed", series=series)
-        publication.wanted_by = "command"
+        if publication.wanted_by != "command":
+            # It outlives its name in the settings from now on.
+            publication.wanted_by = "command"
+            self._delivery.enlist(publication)
         publication.requests.append((request, text))
         if publication.state == "live":
             self._answer(publication, accepted=True, message="live")
@@ -81,7 +92,7 @@ class Roster:
         publication = self.publications.pop(series, None)
         if publication is None:
             message = f"{series} was not published"
-            self._delivery.answer(request, [Answer(text, accepted=False, message=message)])
+            self._delivery.answer(request, Answer(text, accepted=False, message=message))
             return
         if session is not None:
             session.unsubscribe(series)
@@ -89,42 +100,88 @@ class Roster:
         publication.wanted_by = "command"
         self._move(publication, "removed")
         self._notes.tell("series.removed", series=series)
-        self._delivery.answer(request, [Answer(text, accepted=True, message="removed")])
+        self._delivery.answer(request, Answer(text, accepted=True, message="removed"))
 
     def _answer(self, publication: Publication, *, accepted: bool, message: str) -> None:
         for request, text in publication.requests:
-            self._delivery.answer(request, [Answer(text, accepted=accepted, message=message)])
+            self._delivery.answer(request, Answer(text, accepted=accepted, message=message))
         publication.requests.clear()
 
     # Asking TradingView.
 
     def start(self, session: Session, now_ms: int) -> None:
-        """Ask for series that are due, a few at a time."""
-        room = FILLS_MAX - sum(p.filling for p in self.publications.values())
-        for publication in self.publications.values():
-            if room <= 0 or self._delivery.trouble is not None:
+        """Ask for series that are due, a few at a time, those without trouble first."""
+        self._verify(session, now_ms)
+        held = [p for p in self.publications.values() if _holds_place(p, now_ms)]
+        room = FILLS_MAX - len(held)
+        retries = RETRIES_MAX - sum(p.backoff.attempt > 0 for p in held)
+        due = [p for p in self.publications.values() if _is_due(p, now_ms)] if room > 0 else []
+        for publication in sorted(due, key=lambda p: p.backoff.attempt):
+            retried = publication.backoff.attempt > 0
+            if room <= 0 or self._delivery.trouble is not None or (retried and retries <= 0):
                 return
-            if publication.requested or publication.outbox or now_ms < publication.retry_at_ms:
-                continue
             if self._read_end(publication, session, now_ms):
                 self._request(publication, session, now_ms)
                 room -= 1
+                retries -= retried
+
+    def doubt_all(self) -> None:
+        """The bus was away: it may have come back without its newest entries."""
+        for publication in self.publications.values():
+            publication.doubted = True
+
+    def _verify(self, session: Session, now_ms: int) -> None:
+        room = VERIFIED_MAX
+        for publication in list(self.publications.values()):
+            # What waits in the outbox proves by itself that it follows the stream's end.
+            if not publication.doubted or publication.outbox or publication.ledger is None:
+                continue
+            if room <= 0 or self._delivery.trouble is not None:
+                return
+            room -= 1
+            end = self._stream_end(publication, session, now_ms)
+            if end is None:
+                continue
+            publication.doubted = False
+            if end.watermark_ms != publication.ledger.watermark_ms:
+                reason = "the bus came back without its newest bars"
+                self.read_again(publication, reason, session, now_ms)
 
     def _read_end(self, publication: Publication, session: Session, now_ms: int) -> bool:
         """Make sure that the ledger knows the stream's end; return whether it does."""
         if publication.ledger is not None:
             return True
-        try:
-            end = self._ports.store.stream_end(publication.series)
-        except StoreRefused as error:
+        end = self._stream_end(publication, session, now_ms)
+        if end is None:
+            return False
+        series = publication.series
+        latest_ms = max(self._ports.clock.wall_ms(), session.server_now_ms(now_ms) or 0)
+        if (end.watermark_ms or 0) > latest_ms + series.interval_ms:
+            # Nothing could be appended before that time comes.
+            error = StoreRefused(
+                f"the stream of {series} ends in the future ({end.watermark_ms} ms): "
+                "rename or delete it"
+            )
             self.refuse(publication, error, session, now_ms)
             return False
-        except StoreError as error:
-            self._delivery.note_trouble(error, now_ms)
-            return False
-        publication.ledger = decided.Ledger(publication.series, end, self._history_bars)
+        publication.ledger = decided.Ledger(series, end, self._history_bars)
         publication.correction_ms = end.correction_ms
+        publication.doubted = False
         return True
+
+    def _stream_end(
+        self, publication: Publication, session: Session, now_ms: int
+    ) -> decided.StreamEnd | None:
+        try:
+            return self._ports.store.stream_end(publication.series)
+        except StoreRefused as error:
+            self.refuse(publication, error, session, now_ms)
+        except StoreError as error:
+            self._delivery.note_trouble(error)
+            # Where only reading fails, writing must not make this a tight loop.
+            delay_ms = publication.backoff.next_delay_ms(self._ports.rng)
+            publication.retry_at_ms = now_ms + delay_ms
+        return None
 
     def _request(self, publication: Publication, session: Session, now_ms: int) -> None:
         assert publication.ledger is not None
@@ -133,13 +190,16 @@ class Roster:
         session.unsubscribe(publication.series)
         session.subscribe(publication.series, bars, now_ms)
         publication.requested = True
+        publication.requested_ms = now_ms
+        publication.heard = False
         self._move(publication, "filling")
 
-    def interrupt_all(self) -> None:
+    def interrupt_all(self, now_ms: int) -> None:
         """The connection is gone: all that was asked for must be asked for again."""
         for publication in self.publications.values():
             publication.requested = False
             publication.retry_at_ms = 0
+            _end_live(publication, now_ms)
             if publication.state in {"live", "filling"}:
                 self._move(publication, "starting", "not connected to TradingView")
 
@@ -150,6 +210,7 @@ class Roster:
         if session is not None:
             session.unsubscribe(publication.series)
         publication.requested = False
+        _end_live(publication, now_ms)
         delay_ms = publication.backoff.next_delay_ms(self._ports.rng)
         publication.retry_at_ms = now_ms + delay_ms
         self._notes.tell(
@@ -165,10 +226,17 @@ class Roster:
         self, publication: Publication, reason: str, session: Session | None, now_ms: int
     ) -> None:
         """The stream is not as left, or what waited was let go: begin from its end."""
+        self._let_go(publication)
+        self.again(publication, reason, session, now_ms)
+
+    def _let_go(self, publication: Publication) -> None:
+        """Forget what waits for the stream; history has it when the series is asked again."""
+        if publication.corrections:
+            self._tell_dropped(publication, len(publication.corrections))
         publication.outbox.clear()
         publication.corrections.clear()
+        publication.forming = None
         publication.ledger = None
-        self.again(publication, reason, session, now_ms)
 
     def refuse(
         self,
@@ -180,12 +248,14 @@ class Roster:
         """This series cannot be published now; it is tried again after minutes."""
         if session is not None:
             session.unsubscribe(publication.series)
+        _end_live(publication, now_ms)
         publication.backoff.attempt = max(publication.backoff.attempt, REFUSED_ATTEMPT)
         publication.retry_at_ms = now_ms + publication.backoff.next_delay_ms(self._ports.rng)
         publication.requested = False
         publication.forming = None
-        publication.outbox.clear()
-        publication.ledger = None
+        if isinstance(error, StoreError):
+            # What TradingView refuses from now on takes nothing from the bars it gave before.
+            self._let_go(publication)
         if publication.state != "refused" or publication.reason != str(error):
             self._notes.tell(
                 "series.refused", level="error", series=publication.series, reason=error
@@ -206,6 +276,7 @@ class Roster:
         publication = self.publications.get(event.series)
         if publication is None or publication.ledger is None:
             return
+        publication.heard = True
         ledger = publication.ledger
         at = self._moment(publication, session, wall_ms, monotonic_ms)
         decisions: list[decided.Decision] = []
@@ -221,6 +292,8 @@ class Roster:
             case heard.Refused():
                 self.refuse(publication, event.error, session, monotonic_ms)
             case heard.Interrupted():
+                if event.unanswered:
+                    ledger.note_unanswered()
                 self.again(publication, event.reason, session, monotonic_ms)
         self._run(publication, decisions, session, monotonic_ms)
 
@@ -264,23 +337,27 @@ class Roster:
     def _run(
         self,
         publication: Publication,
-        decisions: Iterable[decided.Decision],
+        decisions: Sequence[decided.Decision],
         session: Session,
         now_ms: int,
     ) -> None:
-        for decision in decisions:
+        for place, decision in enumerate(decisions):
             match decision:
                 case decided.Publish():
                     publication.outbox.append(decision.bar)
                     publication.forming = None
                 case decided.Form():
                     publication.forming = decision.bar
+                    if self._jumped(publication, decision.bar, now_ms):
+                        publication.jumped_ms = now_ms
+                        self._check(publication, session, decisions[place + 1 :])
+                        return
                 case decided.Correct():
                     self._correct(publication, decision)
                 case decided.AskMore():
                     session.request_more(publication.series, decision.bars, now_ms)
                 case decided.FillDone():
-                    self._go_live(publication, decision.published)
+                    self._go_live(publication, decision.published, session, now_ms)
                 case decided.Reload():
                     self.again(publication, decision.reason, session, now_ms)
                 case decided.Refuse():
@@ -296,11 +373,46 @@ class Roster:
             waiting -= len(longest.outbox)
             self.read_again(longest, "too many bars wait for the bus", session, now_ms)
 
+    def _jumped(self, publication: Publication, bar: Bar, now_ms: int) -> bool:
+        """Tell whether bars may have been missed before this one.
+
+        TradingView does not say when it lost something. A pause in trading looks
+        the same, so the check costs one request and comes ever more seldom where
+        it finds nothing.
+        """
+        previous_ms = bar.previous_open_time_ms
+        if publication.state != "live" or previous_ms is None:
+            return False
+        span_ms = bar.open_time_ms - previous_ms
+        if span_ms <= bar.series.interval_ms + HOUR_MS * (bar.series.interval_ms >= DAY_MS):
+            return False
+        if bar.open_time_ms <= publication.checked_ms or now_ms < publication.check_at_ms:
+            return False
+        publication.checked_ms = bar.open_time_ms
+        publication.check_at_ms = now_ms + publication.checks.next_delay_ms(self._ports.rng)
+        return True
+
+    def _check(
+        self,
+        publication: Publication,
+        session: Session,
+        passed: Sequence[decided.Decision] = (),
+    ) -> None:
+        """Ask for the newest bars anew; nothing newer is published before the answer."""
+        self._notes.tell("series.checked", series=publication.series)
+        session.unsubscribe(publication.series)
+        publication.requested = False
+        publication.retry_at_ms = 0
+        if any(isinstance(decision, decided.Publish) for decision in passed):
+            # The ledger is past the jump already: begin again from the stream's end.
+            publication.ledger = None
+        self._move(publication, "starting", "bars may have been missed")
+
     def _correct(self, publication: Publication, decision: decided.Correct) -> None:
         bar = decision.bar
         if len(publication.corrections) >= CORRECTIONS_WAITING_MAX:
             publication.corrections.popleft()
-            self._notes.tell("correction.dropped", level="warning", series=publication.series)
+            self._tell_dropped(publication, 1)
         publication.corrections.append(bar)
         self._notes.tell(
             "bar.late" if decision.late else "bar.corrected",
@@ -309,11 +421,31 @@ class Roster:
             revision=bar.revision,
         )
 
-    def _go_live(self, publication: Publication, published: int) -> None:
-        publication.backoff.reset()
+    def _go_live(
+        self, publication: Publication, published: int, session: Session, now_ms: int
+    ) -> None:
+        publication.live_ms = now_ms
+        if published:
+            publication.checks.reset()
+        if publication.backoff.attempt >= REFUSED_ATTEMPT:
+            publication.backoff.reset()
         self._move(publication, "live")
         self._notes.tell("series.filled", series=publication.series, bars=published)
         self._answer(publication, accepted=True, message=f"live, {published} bars of history")
+        jumped_ms, publication.jumped_ms = publication.jumped_ms, None
+        if published and jumped_ms is not None:
+            # Bars were missed indeed, so others may have missed the last of theirs unseen.
+            for other in self.publications.values():
+                if other.state == "live" and other.requested_ms < jumped_ms:
+                    self._check(other, session)
+
+    def _tell_dropped(self, publication: Publication, corrections: int) -> None:
+        self._notes.tell(
+            "correction.dropped",
+            level="warning",
+            series=publication.series,
+            corrections=corrections,
+        )
 
     def _tell_refused(self, publication: Publication, decision: decided.Refuse) -> None:
         self._notes.tell(
@@ -332,3 +464,22 @@ class Roster:
             after_ms=decision.after_ms,
             before_ms=decision.before_ms,
         )
+
+
+def _holds_place(publication: Publication, now_ms: int) -> bool:
+    """Tell whether its history is on the way, so that others have to wait."""
+    is_mute = publication.requested and not publication.heard
+    return publication.filling and not (is_mute and now_ms - publication.requested_ms > MUTE_MS_MAX)
+
+
+def _end_live(publication: Publication, now_ms: int) -> None:
+    """It is live no longer; only if it was for some time, its troubles are forgotten."""
+    if publication.live_ms is not None and now_ms - publication.live_ms > STEADY_MS:
+        publication.backoff.reset()
+    publication.live_ms = None
+
+
+def _is_due(publication: Publication, now_ms: int) -> bool:
+    return (
+        not publication.requested and not publication.outbox and now_ms >= publication.retry_at_ms
+    )

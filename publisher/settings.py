@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from bus.settings import BusSettings
+from bus.settings import BusSettings, ListenAddress
 from publisher.core.bars import FILL_BARS_MAX
 from publisher.wire import Series, SeriesInvalid
 
@@ -51,7 +51,7 @@ class PublisherSettings(BusSettings):
     sessionid_sign: SecretStr | None = None
     settle_ms: int = Field(2_000, ge=0, le=600_000)
     """How long after its end a bar may still change before the clock closes it."""
-    listen: str = "127.0.0.1:9464"
+    listen: ListenAddress = "127.0.0.1:9464"
     """Where /healthz and /metrics are served; empty: nowhere."""
 
     @field_validator("series", mode="before")
@@ -75,18 +75,10 @@ class PublisherSettings(BusSettings):
     @classmethod
     def _check_ws_url(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in {"ws", "wss"} or not parts.hostname:
+        if parts.scheme not in {"ws", "wss"} or not parts.hostname or parts.port == 0:
             raise ValueError("must be a wss:// address")
         if parts.scheme == "ws" and not _is_loopback(parts.hostname):
             raise ValueError("plain ws:// is for this machine only; use wss://")
-        return value
-
-    @field_validator("listen")
-    @classmethod
-    def _check_listen(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if value and not (colon and host and port.isdigit() and int(port) < 65536):
-            raise ValueError("must be HOST:PORT such as 127.0.0.1:9464")
         return value
 
     @model_validator(mode="after")
@@ -96,7 +88,13 @@ class PublisherSettings(BusSettings):
                 f"TVBUS_RETAIN_BARS ({self.retain_bars}) must not be smaller than "
                 f"TVBUS_HISTORY_BARS ({self.history_bars})"
             )
-        credentials = (self.username, self.password, self.totp_secret, self.sessionid)
+        credentials = (
+            self.username,
+            self.password,
+            self.totp_secret,
+            self.sessionid,
+            self.sessionid_sign,
+        )
         if self.auth_token is None and any(credentials):
             # Going on without them would be anonymous, and silently so.
             raise ValueError(

@@ -73,6 +73,7 @@ class Reader:
 
     def _lost(self, error: ConsumerError) -> None:
         self._failures += 1
+        self.desk.bus_trouble = str(error)
         if self._failures == 1:
             self._lost_ms = monotonic_ms()
             self.desk.counts.bus_lost += 1
@@ -83,6 +84,7 @@ class Reader:
         self._pause(self.backoff.wait_ms(self._failures, self.rng))
 
     def _found(self) -> None:
+        self.desk.bus_trouble = ""
         if self._failures:
             self._failures = 0
             waited_ms = monotonic_ms() - self._lost_ms

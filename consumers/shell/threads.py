@@ -58,6 +58,8 @@ class Desk:
     """Set once; handlers take no further bar."""
     closing: bool = False
     """Set once no handler runs any more; the reader gives back what is left."""
+    bus_trouble: str = "not connected to the bus yet"
+    """Why nothing comes from the bus now; empty while all is well."""
     failure: BaseException | None = None
     """What ended the reader; raised by `run`."""
 

@@ -7,13 +7,14 @@ import random
 import threading
 from typing import Any, Final
 
+import orjson
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from bus.connection import BLOCK_MS_MAX, Client
 from publisher.commands import COMMAND_FIELD, Command
 from publisher.core.backoff import Backoff
-from publisher.ports import Commanded, Fact
+from publisher.ports import Commanded, CommandRefused, Fact
 from publisher.wire import EntryMalformed, Keys
 
 READ_COUNT: Final = 100
@@ -42,7 +43,7 @@ class CommandReader(threading.Thread):
             try:
                 self._read()
                 backoff.reset()
-            except RedisError as error:
+            except (RedisError, RedisClusterException) as error:
                 self._log.debug("commands.unreadable", reason=str(error))
                 self._stop_asked.wait(backoff.next_delay_ms(rng) / 1000)
 
@@ -58,13 +59,24 @@ class CommandReader(threading.Thread):
                 self._hand_over(entry_id.decode(), fields.get(COMMAND_FIELD, b""))
 
     def _hand_over(self, entry_id: str, text: bytes) -> None:
+        fact: Fact
         try:
-            command = Command.decode(text)
+            fact = Commanded(Command.decode(text), entry_id)
         except EntryMalformed as error:
-            self._log.warning("command.refused", reason=str(error), entry_id=entry_id)
-            return None
+            fact = CommandRefused(_request_of(text), str(error), entry_id)
         while not self._stop_asked.is_set():
             try:
-                return self._inbox.put(Commanded(command, entry_id), timeout=POLL_S)
+                return self._inbox.put(fact, timeout=POLL_S)
             except queue.Full:
                 continue
+        return None
+
+
+def _request_of(text: bytes) -> str | None:
+    """Return the ID of a request that cannot be understood otherwise."""
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    request = values.get("id") if isinstance(values, dict) else None
+    return request if isinstance(request, str) and request else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from bus.connection import Client
 from publisher.errors import StoreUnavailable
@@ -42,8 +42,8 @@ class RedisLease:
         call = Call(_LEASE, (self._key,), (action, self._holder, token, LEASE_MS))
         try:
             [reply] = run(self._client, [call])
-        except RedisError as error:
+        except (RedisError, RedisClusterException) as error:
             raise StoreUnavailable(f"Redis cannot be reached: {error}") from error
         if isinstance(reply, RedisError):
-            raise StoreUnavailable(f"Redis refused the lease: {reply}") from reply
+            raise StoreUnavailable(f"Redis refused the lease, {self._key}: {reply}") from reply
         return int(reply)

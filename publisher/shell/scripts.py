@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError, ResponseError
 
 from bus.connection import Client
 
@@ -43,19 +44,29 @@ def run(client: Client, calls: Sequence[Call]) -> list[Any]:
     Raises what redis-py raises where the connection fails. A call that the
     server refused with NOSCRIPT did nothing, so it is simply made again.
     """
-    replies = _pipeline(client, calls)
+    replies = _send(client, calls)
     forgotten = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if forgotten:
         for script in {calls[i].script for i in forgotten}:
             client.script_load(script.text)
-        again = _pipeline(client, [calls[i] for i in forgotten])
+        again = _send(client, [calls[i] for i in forgotten])
         for i, reply in zip(forgotten, again, strict=True):
             replies[i] = reply
     return replies
 
 
-def _pipeline(client: Client, calls: Sequence[Call]) -> list[Any]:
+def _send(client: Client, calls: Sequence[Call]) -> list[Any]:
+    if RedisCluster in type(client).__mro__:
+        # It is no subclass of the client it stands for, and its pipelines take no scripts.
+        return [_evaluate(client, call) for call in calls]
     pipeline = client.pipeline(transaction=False)
     for call in calls:
         pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
     return list(pipeline.execute(raise_on_error=False))
+
+
+def _evaluate(client: Client, call: Call) -> Any:
+    try:
+        return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
+    except ResponseError as error:
+        return error

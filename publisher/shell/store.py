@@ -13,11 +13,13 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError
 
 from bus.connection import Client
 from publisher.commands import REPLIES_EXPIRE_MS, Answer
@@ -81,12 +83,12 @@ class RedisStore:
     def stream_end(self, series: Series) -> StreamEnd:
         """Read the end of a series' stream. Raises StoreUnavailable, StoreRefused."""
         with _translated(str(series)):
-            key = self._keys.bars(series)
-            if self._type_of(key) == b"none":
+            key, corrections = self._keys.bars(series), self._keys.corrections(series)
+            self._check_types(series, (key, corrections, self._keys.series(series)))
+            if not self._client.exists(key):
                 return StreamEnd()
             info: Any = self._client.xinfo_stream(key)
             entries: Any = self._client.xrevrange(key, count=RECENT_BARS_MAX)
-            corrections = self._keys.corrections(series)
             changed: Any = self._client.xrevrange(corrections, count=RECENT_BARS_MAX)
         watermark_ms = int(info["last-generated-id"].split(b"-")[0])
         if watermark_ms == 0:
@@ -107,11 +109,13 @@ class RedisStore:
         Raises StoreUnavailable where nothing was sent and AppendUnknown where
         the reply was lost; both are made good by appending the same again.
         """
+        calls = [self._append_call(token, batch) for batch in batches]
         with _translated("bars"):
-            replies = run(self._client, [self._append_call(token, batch) for batch in batches])
-        return [
-            _append_outcome(batch, reply) for batch, reply in zip(batches, replies, strict=True)
-        ]
+            replies = run(self._client, calls)
+            return [
+                self._error(batch.series, call, reply) or Appended(new=reply[1], present=reply[2])
+                for batch, call, reply in zip(batches, calls, replies, strict=True)
+            ]
 
     def put_forming(self, token: int, bars: Sequence[Bar]) -> list[StoreError | None]:
         """Put the newest states of forming bars in one round trip; one outcome each.
@@ -124,23 +128,22 @@ class RedisStore:
         ]
         with _translated("forming bars"):
             replies = run(self._client, calls)
-        return [_status_error(bar.series, reply) for bar, reply in zip(bars, replies, strict=True)]
+            return [
+                self._error(bar.series, call, reply)
+                for bar, call, reply in zip(bars, calls, replies, strict=True)
+            ]
 
     def put_correction(self, token: int, bar: Bar, entry_ms: int) -> None:
         """Put a corrected bar; `entry_ms` names the entry. Raises StoreError."""
         key = self._keys.corrections(bar.series)
         call = self._put_call(token, key, CORRECTIONS_MAX, f"{entry_ms}-0", bar)
-        with _translated("corrections"):
-            [reply] = run(self._client, [call])
-        _check_status(bar.series, reply)
+        self._run(bar.series, call, "corrections")
 
     def describe(self, token: int, series: Series, fields: dict[str, str]) -> None:
         """Set fields of a series' hash. Raises StoreError."""
         pairs = [text for pair in fields.items() for text in pair]
         call = Call(_DESCRIBE, (self._keys.series(series),), (token, *pairs))
-        with _translated("series"):
-            [reply] = run(self._client, [call])
-        _check_status(series, reply)
+        self._run(series, call, "series")
 
     def catalogue(self) -> list[Summary]:
         """Read the catalogue; lines that cannot be read are left out. Raises StoreError."""
@@ -196,34 +199,37 @@ class RedisStore:
         keys = (key, self._keys.series(bar.series))
         return Call(_PUT, keys, (token, entries_max, entry, field, payload))
 
-    def _type_of(self, key: str) -> Any:
-        kind: Any = self._client.type(key)
-        if kind not in {b"none", b"stream"}:
-            raise StoreRefused(
-                f"key {key} holds a {kind.decode()}, not a stream: rename or delete it"
-            )
-        return kind
+    def _run(self, series: Series, call: Call, what: str) -> None:
+        with _translated(what):
+            [reply] = run(self._client, [call])
+            error = self._error(series, call, reply)
+        if error is not None:
+            raise error
 
+    def _error(self, series: Series, call: Call, reply: Any) -> StoreError | None:
+        """Return what a script's reply says went wrong."""
+        if isinstance(reply, RedisError):
+            if "WRONGTYPE" in str(reply):
+                try:
+                    # Redis does not say which key it was.
+                    self._check_types(series, call.keys)
+                except StoreRefused as error:
+                    return error
+            return _store_error(reply, str(series))
+        if reply[0] == b"fenced":
+            return Fenced(f"another publisher took over {series}")
+        if reply[0] == b"diverged":
+            return StreamDiverged(f"the stream of {series} is not as this publisher left it")
+        return None
 
-def _append_outcome(batch: Batch, reply: Any) -> Appended | StoreError:
-    error = _status_error(batch.series, reply)
-    return Appended(new=reply[1], present=reply[2]) if error is None else error
-
-
-def _check_status(series: Series, reply: Any) -> None:
-    error = _status_error(series, reply)
-    if error is not None:
-        raise error
-
-
-def _status_error(series: Series, reply: Any) -> StoreError | None:
-    if isinstance(reply, RedisError):
-        return _store_error(reply, str(series))
-    if reply[0] == b"fenced":
-        return Fenced(f"another publisher took over {series}")
-    if reply[0] == b"diverged":
-        return StreamDiverged(f"the stream of {series} is not as this publisher left it")
-    return None
+    def _check_types(self, series: Series, keys: Sequence[str]) -> None:
+        """Raise StoreRefused for the first key that is not of the bus's type."""
+        for key in keys:
+            wanted = "hash" if key == self._keys.series(series) else "stream"
+            kind: Any = self._client.type(key)
+            kind = kind.decode()
+            if kind not in {"none", wanted}:
+                raise StoreRefused(f"key {key} holds a {kind}, not a {wanted}: rename or delete it")
 
 
 @contextmanager
@@ -233,6 +239,8 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except RedisError as error:
         raise _store_error(error, what) from error
+    except RedisClusterException as error:
+        raise StoreUnavailable(f"the Redis Cluster cannot be reached: {error}") from error
 
 
 _NOT_NOW: Final = (BusyLoadingError, OutOfMemoryError, ReadOnlyError)
@@ -242,14 +250,14 @@ _NOT_NOW_WORDS: Final = ("MISCONF", "OOM", "READONLY", "LOADING", "CLUSTERDOWN",
 
 def _store_error(error: RedisError, what: str) -> StoreError:
     text = str(error)
-    if isinstance(error, RedisTimeoutError):
-        return AppendUnknown(f"no reply from Redis about {what}: {text}")
     if isinstance(error, _NOT_ALLOWED):
         return StoreUnavailable(f"Redis does not allow {what}: {text}; check user and ACL")
     if isinstance(error, _NOT_NOW) or text.startswith(_NOT_NOW_WORDS):
         return StoreUnavailable(f"Redis does not take {what} now: {text}")
-    if isinstance(error, RedisConnectionError):
-        return StoreUnavailable(f"Redis cannot be reached: {text}")
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError)):
+        if "connecting to" in text or isinstance(error, MasterNotFoundError):
+            return StoreUnavailable(f"Redis cannot be reached: {text}")
+        return AppendUnknown(f"no reply from Redis about {what}: {text}")
     if isinstance(error, ResponseError) and "WRONGTYPE" in text:
         return StoreRefused(
             f"a key of {what} holds something that is not the bus's: rename or delete it ({text})"

@@ -1,7 +1,9 @@
 """The websocket to TradingView, read by a thread of its own.
 
 The thread answers heartbeats at once, so that a slow bus never costs the
-TradingView session, and hands everything else to the engine's inbox.
+TradingView session, and hands everything else to the engine's inbox. It alone
+touches the socket: what others want to send waits for it, so a peer that does
+not read never holds up the engine, and no TLS connection has two users.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import select
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,6 +30,12 @@ STALL_TIMEOUT_S: Final = 15.0
 """How long one frame may stop in its middle, or a send may block."""
 POLL_S: Final = 0.2
 """How often a quiet connection is looked at, to say that nothing is waiting."""
+CLOSE_S_MAX: Final = 0.3
+"""How long a close may wait for the goodbye to be sent."""
+FRAMES_WAITING_MAX: Final = 50_000
+"""Frames that may wait to be sent; beyond, the connection is given up."""
+MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Largest message that is read; beyond, the connection is given up."""
 
 
 class WebSocketTransport:
@@ -62,6 +71,21 @@ class WebSocketTransport:
             self._reader = None
 
 
+class _Socket(websocket.WebSocket):
+    """Gives up on a message before it fills the memory."""
+
+    unread_bytes = 0
+
+    def _recv(self, bufsize: int) -> bytes:
+        data: bytes = super()._recv(bufsize)  # type: ignore[no-untyped-call]
+        self.unread_bytes += len(data)
+        if self.unread_bytes > MESSAGE_BYTES_MAX:
+            raise websocket.WebSocketPayloadException(
+                f"a message has more than {MESSAGE_BYTES_MAX} bytes"
+            )
+        return data
+
+
 class _Reader(threading.Thread):
     def __init__(
         self, connection: int, url: str, origin: str, clock: Clock, inbox: queue.Queue[Fact]
@@ -75,6 +99,10 @@ class _Reader(threading.Thread):
         self._splitter = Splitter()
         self._stopping = threading.Event()
         self._socket: Any = None
+        self._waiting: deque[str] = deque()
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
         self.drained_ms = 0
 
     def run(self) -> None:
@@ -84,22 +112,32 @@ class _Reader(threading.Thread):
         except PublisherError as error:
             self._tell(Disconnected(self._connection, error))
         finally:
-            self._shut()
+            self._say_goodbye()
+            self._woken.close()
+            self._waker.close()
 
     def stop(self) -> None:
-        """Stop reading and close; returns at once."""
+        """Stop reading and close; returns soon, whatever the peer does."""
         self._stopping.set()
-        with contextlib.suppress(websocket.WebSocketException, OSError, AttributeError):
-            self._socket.send_close()
-        self._shut()
+        self._wake()
+        open_socket = self._socket
+        if open_socket is None or threading.current_thread() is self:
+            return
+        self.join(CLOSE_S_MAX)
+        if self.is_alive():
+            # It waits for the rest of a frame, or for the peer to read.
+            with contextlib.suppress(OSError, AttributeError):
+                open_socket.sock.shutdown(socket.SHUT_RDWR)
 
     def send(self, frames: Sequence[str]) -> None:
-        """Send frames; on failure the reading end sees the closed socket."""
-        try:
-            for frame in frames:
-                self._socket.send(frame)
-        except (websocket.WebSocketException, OSError):
-            self._shut()
+        """Let frames wait to be sent; a failure shows as Disconnected."""
+        self._waiting.extend(frames)
+        self._wake()
+
+    def _wake(self) -> None:
+        # A full pipe wakes as well as one more byte; a closed one has nobody to wake.
+        with contextlib.suppress(OSError):
+            self._waker.send(b"!")
 
     def _connect(self) -> None:
         try:
@@ -107,6 +145,8 @@ class _Reader(threading.Thread):
                 self._url,
                 timeout=CONNECT_TIMEOUT_S,
                 origin=self._origin,
+                class_=_Socket,
+                redirect_limit=0,  # a token goes where the settings say, nowhere else
                 skip_utf8_validation=True,  # it is checked below, 4.5 times faster
                 sockopt=((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),),
             )
@@ -117,14 +157,28 @@ class _Reader(threading.Thread):
 
     def _read(self) -> None:
         while not self._stopping.is_set():
+            self._send_waiting()
             # The time is taken first: what arrived before it is read by then,
             # even if this process is stopped for a while in between.
             looked_ms = self._clock.monotonic_ms()
             if not self._readable(0):
-                self.drained_ms = looked_ms
+                if not self._splitter.rest:
+                    self.drained_ms = looked_ms
                 if not self._readable(POLL_S):
                     continue
             self._take(self._receive())
+
+    def _send_waiting(self) -> None:
+        if len(self._waiting) > FRAMES_WAITING_MAX:
+            raise ConnectionLost(f"more than {FRAMES_WAITING_MAX} frames wait to be sent")
+        while self._waiting and not self._stopping.is_set():
+            self._send(self._waiting.popleft())
+
+    def _send(self, frame: str) -> None:
+        try:
+            self._socket.send(frame)
+        except (websocket.WebSocketException, OSError) as error:
+            raise ConnectionLost(f"the connection to TradingView was lost: {error}") from error
 
     def _readable(self, timeout_s: float) -> bool:
         raw = self._socket.sock
@@ -133,11 +187,15 @@ class _Reader(threading.Thread):
         if isinstance(raw, ssl.SSLSocket) and raw.pending():
             return True
         try:
-            return bool(select.select([raw], [], [], timeout_s)[0])
+            ready = select.select([raw, self._woken], [], [], timeout_s)[0]
+            if self._woken in ready:
+                self._woken.recv(4096)
         except (OSError, ValueError) as error:
             raise ConnectionLost(f"the connection was closed here: {error}") from error
+        return raw in ready
 
     def _receive(self) -> str:
+        self._socket.unread_bytes = 0
         try:
             opcode, data = self._socket.recv_data(control_frame=True)
         except (websocket.WebSocketException, OSError, AttributeError) as error:
@@ -153,9 +211,9 @@ class _Reader(threading.Thread):
 
     def _take(self, message: str) -> None:
         payloads = tuple(self._splitter.feed(message))
-        heartbeats = [join(payload) for payload in payloads if is_heartbeat(payload)]
-        if heartbeats:
-            self.send(heartbeats)
+        for payload in payloads:
+            if is_heartbeat(payload):
+                self._send(join(payload))
         if payloads:
             self._tell(
                 Received(
@@ -183,6 +241,15 @@ class _Reader(threading.Thread):
                     continue
                 self._stopping.set()
 
+    def _say_goodbye(self) -> None:
+        if self._socket is None:
+            return
+        if self._stopping.is_set():
+            with contextlib.suppress(websocket.WebSocketException, OSError, AttributeError):
+                self._socket.settimeout(CLOSE_S_MAX)
+                self._socket.send_close()
+        self._shut()
+
     def _shut(self) -> None:
         if self._socket is not None:
             self._socket.shutdown()
@@ -195,8 +262,7 @@ def _close_reason(data: bytes) -> str:
 
 
 def _connect_error(url: str, error: Exception) -> ConnectFailed:
-    parts = urlsplit(url)
-    where = parts.netloc
+    where = urlsplit(url).netloc.rpartition("@")[2]
     if isinstance(error, websocket.WebSocketBadStatusException):
         status = error.status_code
         meaning = {
@@ -204,7 +270,7 @@ def _connect_error(url: str, error: Exception) -> ConnectFailed:
             429: "refused (429): too many connections or requests, slow down",
         }.get(status, f"answered {status} instead of a websocket")
         return ConnectFailed(f"{where} {meaning}; check TVBUS_WS_URL")
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | websocket.WebSocketAddressException):
         return ConnectFailed(f"{where} cannot be found: {error}; check the network and DNS")
     if isinstance(error, ssl.SSLError):
         return ConnectFailed(f"no secure connection to {where}: {error}")

@@ -113,6 +113,10 @@ class Rig:
             process.stop()
         self._stack.close()
         self.client.close()
+        self.stop_server()
+
+    def stop_server(self) -> None:
+        """Stop the Redis-compatible server."""
         self._server.terminate()
         self._server.wait()
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -221,3 +222,28 @@ def test_tail_prints_what_is_there_and_ends_with_its_reader(tmp_path: Path) -> N
         assert len(times) == 5
         assert "".join(f"{t} " for t in times) in "".join(f"{t} " for t in expected)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_consumer_tells_its_health_where_it_listens(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"]) as rig:
+        rig.publisher()
+        eventually(rig.live, "live")
+
+        def health() -> subprocess.CompletedProcess[str]:
+            return tvbus("status", "--health", folder=tmp_path, TVBUS_LISTEN=listen)
+
+        assert health().returncode == 1, "nobody listens yet"
+        rig.settings["TVBUS_LISTEN"] = listen
+        rig.consumer()
+        eventually(lambda: health().returncode == 0, "it is well")
+        facts = json.loads(health().stdout)
+        assert (facts["state"], facts["group"], facts["troubles"]) == ("consuming", "strategy", [])
+        eventually(lambda: json.loads(health().stdout)["handled"] >= 50, "history is handled")
+        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=5) as page:
+            assert b'tvbus_consumer_total{what="handled"}' in page.read()
+        rig.stop_server()
+        eventually(lambda: health().returncode == 1, "the bus is gone")
+        assert json.loads(health().stdout)["troubles"] != []

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from bus.settings import BusSettings
+from bus.health import HealthServer
+from bus.settings import BusSettings, ListenAddress
 from consumers import Consumer, load_target
 from consumers.errors import TargetInvalid
 from consumers.sinks.print import PrintSink
 
 SINKS = ("print",)
+
+
+class ConsumerSettings(BusSettings):
+    """What a consumer process needs beside the bus."""
+
+    listen: ListenAddress = ""
+    """Nowhere by default: several consumers share a machine."""
 
 
 def command(
@@ -41,7 +54,7 @@ def command(
 
     Example: tvbus consume strategy:on_bar --group demo --series '*-BINANCE-1m' --start newest
     """
-    settings = context.obj.settings(BusSettings)
+    settings = context.obj.settings(ConsumerSettings)
     if target in SINKS:
         handler = PrintSink(as_json=as_json)
     elif ":" in target:
@@ -54,4 +67,40 @@ def command(
         group, start, prefix=settings.prefix, state_dir=settings.state_dir, name=name, wait=wait
     )
     consumer.on(*(series or ["*"]))(handler)
-    consumer.run()
+    with _health(settings.listen, consumer):
+        consumer.run()
+
+
+@contextmanager
+def _health(listen: str, consumer: Consumer) -> Iterator[None]:
+    if not listen:
+        yield
+        return
+
+    def check() -> tuple[bool, dict[str, object]]:
+        trouble = consumer.bus_trouble
+        facts = {
+            "state": "consuming",
+            "group": consumer.group,
+            "troubles": [trouble] if trouble else [],
+        }
+        return not trouble, {**facts, **asdict(consumer.counts)}
+
+    server = HealthServer(listen, check, _Metrics(consumer))
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+@dataclass(frozen=True)
+class _Metrics(Collector):
+    consumer: Consumer
+
+    def collect(self) -> Iterator[Metric]:
+        counter = CounterMetricFamily(
+            "tvbus_consumer", "What a consumer did; see docs/operations.md", labels=["what"]
+        )
+        for what, count in asdict(self.consumer.counts).items():
+            counter.add_metric([what], count)
+        yield counter

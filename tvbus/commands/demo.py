@@ -146,7 +146,9 @@ def _simulator(folder: Path, speed: float) -> Iterator[str]:
 
 @contextmanager
 def _publisher(folder: Path, url: str, names: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = ("publish", *names, "--ws-url", url, "--history-bars", "50", "--listen", "")
+    # A container's health check asks at the address in its environment.
+    listen = os.environ.get("TVBUS_LISTEN", "")
+    arguments = ("publish", *names, "--ws-url", url, "--history-bars", "50", "--listen", listen)
     with _process(folder, "publisher", arguments) as process:
         yield process
 
