@@ -85,7 +85,7 @@ class ChartSeries:
         self._index = len(bars) - 1
         self._begin(bars, newest, market_ms)
         flag = "end" if reached else None
-        if not reached and span_ms is None and count > window:
+        if not reached and span_ms is None and count > window == len(bars):
             flag = "limit"
         return self._history(bars, with_node=True), flag
 

