@@ -21,6 +21,7 @@ from publisher.core.messages import ANONYMOUS_TOKEN
 from publisher.core.session import Session
 from publisher.delivery import Delivery
 from publisher.errors import Fenced, PublisherError, RemoteProtocolError, StoreError, StoreRefused
+from publisher.hearing import Hearing
 from publisher.notes import Notes
 from publisher.ports import (
     Commanded,
@@ -80,9 +81,8 @@ class Engine:
         self._fencing_token = fencing_token
         self._delivery = Delivery(ports.store, fencing_token, ports.clock, ports.rng)
         self.notes = Notes(ports.clock, self._delivery)
-        self._roster = Roster(
-            ports, self._delivery, self.notes, policy.history_bars, policy.settle_ms
-        )
+        self._roster = Roster(ports, self._delivery, self.notes, policy.history_bars)
+        self._hearing = Hearing(ports, self._delivery, self.notes, self._roster, policy.settle_ms)
         self._session: Session | None = None
         self._connection = 0
         self._connect_at_ms = 0
@@ -196,7 +196,7 @@ class Engine:
                     if isinstance(event, heard.BarsArrived):
                         # Not on connect: a peer that accepts and drops is not well.
                         self._reconnect.reset()
-                    self._roster.hear(event, session, wall_ms, monotonic_ms)
+                    self._hearing.hear(event, session, wall_ms, monotonic_ms)
 
     def _expire(self, session: Session, now_ms: int, drained_ms: int) -> None:
         # What has arrived and was not read yet is no silence: this process was stalled.
@@ -205,7 +205,7 @@ class Engine:
         # The clock that closes bars is TradingView's as of the last thing heard from
         # it, and not later than what was drained: a stalled reader closes nothing.
         if self._session is session:
-            self._roster.expire(session, now_ms, min(session.received_ms, drained_ms))
+            self._hearing.expire(session, now_ms, min(session.received_ms, drained_ms))
 
     def _keep_lease(self, now_ms: int) -> None:
         if now_ms < self._renew_at_ms:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final
 
 from publisher.commands import Answer, Command
 from publisher.core import bars as decided
-from publisher.core import session as heard
 from publisher.core.session import Session
-from publisher.delivery import CORRECTIONS_WAITING_MAX, OUTBOX_BARS_MAX, Delivery
+from publisher.delivery import OUTBOX_BARS_MAX, Delivery
 from publisher.errors import PublisherError, StoreError, StoreRefused
 from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import Publication
-from publisher.wire import DAY_MS, HOUR_MS, Bar, Series, SeriesInvalid, SeriesState
+from publisher.wire import Series, SeriesInvalid, SeriesState
 
 FILLS_MAX: Final = 8
 """Series whose history is on the way at the same time; bounds memory and pace."""
@@ -33,22 +30,19 @@ REFUSED_ATTEMPT: Final = 7
 
 
 class Roster:
-    """Asks for series, runs what their ledgers decide, answers who asked for them."""
+    """Asks TradingView for series, and answers who wants them published."""
 
-    def __init__(
-        self, ports: Ports, delivery: Delivery, notes: Notes, history_bars: int, settle_ms: int
-    ) -> None:
+    def __init__(self, ports: Ports, delivery: Delivery, notes: Notes, history_bars: int) -> None:
         self._ports = ports
         self._delivery = delivery
         self._notes = notes
         self._history_bars = history_bars
-        self._settle_ms = settle_ms
         self.publications: dict[Series, Publication] = {}
 
     def add(self, publication: Publication) -> None:
         """Publish one more series."""
         self.publications[publication.series] = publication
-        self._move(publication, "starting")
+        self.move(publication, "starting")
 
     # Commands.
 
@@ -82,7 +76,7 @@ class Roster:
             self._delivery.enlist(publication)
         publication.requests.append((request, text))
         if publication.state == "live":
-            self._answer(publication, accepted=True, message="live")
+            self.answer(publication, accepted=True, message="live")
         elif publication.state == "refused":
             publication.retry_at_ms = 0
 
@@ -96,13 +90,14 @@ class Roster:
             return
         if session is not None:
             session.unsubscribe(series)
-        self._answer(publication, accepted=False, message="unsubscribed meanwhile")
+        self.answer(publication, accepted=False, message="unsubscribed meanwhile")
         publication.wanted_by = "command"
-        self._move(publication, "removed")
+        self.move(publication, "removed")
         self._notes.tell("series.removed", series=series)
         self._delivery.answer(request, Answer(text, accepted=True, message="removed"))
 
-    def _answer(self, publication: Publication, *, accepted: bool, message: str) -> None:
+    def answer(self, publication: Publication, *, accepted: bool, message: str) -> None:
+        """Answer all who asked for the series."""
         for request, text in publication.requests:
             self._delivery.answer(request, Answer(text, accepted=accepted, message=message))
         publication.requests.clear()
@@ -192,7 +187,7 @@ class Roster:
         publication.requested = True
         publication.requested_ms = now_ms
         publication.heard = False
-        self._move(publication, "filling")
+        self.move(publication, "filling")
 
     def interrupt_all(self, now_ms: int) -> None:
         """The connection is gone: all that was asked for must be asked for again."""
@@ -201,7 +196,7 @@ class Roster:
             publication.retry_at_ms = 0
             _end_live(publication, now_ms)
             if publication.state in {"live", "filling"}:
-                self._move(publication, "starting", "not connected to TradingView")
+                self.move(publication, "starting", "not connected to TradingView")
 
     def again(
         self, publication: Publication, reason: str, session: Session | None, now_ms: int
@@ -220,7 +215,7 @@ class Roster:
             reason=reason,
             retry_in_ms=delay_ms,
         )
-        self._move(publication, "starting", reason)
+        self.move(publication, "starting", reason)
 
     def read_again(
         self, publication: Publication, reason: str, session: Session | None, now_ms: int
@@ -232,7 +227,7 @@ class Roster:
     def _let_go(self, publication: Publication) -> None:
         """Forget what waits for the stream; history has it when the series is asked again."""
         if publication.corrections:
-            self._tell_dropped(publication, len(publication.corrections))
+            self.tell_dropped(publication, len(publication.corrections))
         publication.outbox.clear()
         publication.corrections.clear()
         publication.forming = None
@@ -260,110 +255,22 @@ class Roster:
             self._notes.tell(
                 "series.refused", level="error", series=publication.series, reason=error
             )
-        self._move(publication, "refused", str(error))
-        self._answer(publication, accepted=False, message=str(error))
+        self.move(publication, "refused", str(error))
+        self.answer(publication, accepted=False, message=str(error))
 
-    def _move(self, publication: Publication, state: SeriesState, reason: str = "") -> None:
+    def move(self, publication: Publication, state: SeriesState, reason: str = "") -> None:
+        """Note where the series stands, for the catalogue and its hash."""
         publication.state, publication.reason = state, reason
         self._delivery.describe(publication, {"state": state, "reason": reason})
 
-    # What TradingView says.
-
-    def hear(
-        self, event: heard.SeriesEvent, session: Session, wall_ms: int, monotonic_ms: int
-    ) -> None:
-        """Take what the session heard of one series."""
-        publication = self.publications.get(event.series)
-        if publication is None or publication.ledger is None:
-            return
-        publication.heard = True
-        ledger = publication.ledger
-        at = self._moment(publication, session, wall_ms, monotonic_ms)
-        decisions: list[decided.Decision] = []
-        match event:
-            case heard.Resolved():
-                self._learn(publication, event)
-            case heard.BarsArrived():
-                decisions = ledger.receive(event.bars, at)
-            case heard.HistoryAnswered():
-                self._learn_mode(publication, event)
-                at = self._moment(publication, session, wall_ms, monotonic_ms)
-                decisions = ledger.complete(event.exhausted is not None, at)
-            case heard.Refused():
-                self.refuse(publication, event.error, session, monotonic_ms)
-            case heard.Interrupted():
-                if event.unanswered:
-                    ledger.note_unanswered()
-                self.again(publication, event.reason, session, monotonic_ms)
-        self._run(publication, decisions, session, monotonic_ms)
-
-    def expire(self, session: Session, now_ms: int, heard_ms: int) -> None:
-        """Close by the clock what has ended, as of the last thing heard."""
-        wall_ms = self._ports.clock.wall_ms()
-        for publication in list(self.publications.values()):
-            if publication.requested and publication.ledger is not None:
-                at = self._moment(publication, session, wall_ms, heard_ms)
-                self._run(publication, publication.ledger.expire(at), session, now_ms)
-
-    def _moment(
-        self, publication: Publication, session: Session, wall_ms: int, monotonic_ms: int
-    ) -> decided.Moment:
-        server_ms = session.server_now_ms(monotonic_ms)
-        settle_ms = (self._settle_ms + publication.update_period_ms) * session.speed
-        return decided.Moment(wall_ms, wall_ms if server_ms is None else server_ms, int(settle_ms))
-
-    def _learn(self, publication: Publication, event: heard.Resolved) -> None:
-        assert publication.ledger is not None
-        info = event.info
-        publication.ledger.set_delay(info.delay_ms)
-        fields = {name: str(value) for name, value in asdict(info).items()}
-        self._delivery.describe(publication, fields)
-        if info != publication.info and (info.source != info.name or info.delay_ms):
-            self._notes.tell(
-                "series.substituted",
-                level="warning",
-                series=publication.series,
-                source=info.source,
-                delay_ms=info.delay_ms,
-            )
-        publication.info = info
-
-    def _learn_mode(self, publication: Publication, event: heard.HistoryAnswered) -> None:
-        publication.update_period_ms = event.update_period_ms
-        self._delivery.describe(publication, {"update_mode": event.update_mode})
-
-    # What the ledger decides.
-
-    def _run(
-        self,
-        publication: Publication,
-        decisions: Sequence[decided.Decision],
-        session: Session,
-        now_ms: int,
-    ) -> None:
-        for place, decision in enumerate(decisions):
-            match decision:
-                case decided.Publish():
-                    publication.outbox.append(decision.bar)
-                    publication.forming = None
-                case decided.Form():
-                    publication.forming = decision.bar
-                    if self._jumped(publication, decision.bar, now_ms):
-                        publication.jumped_ms = now_ms
-                        self._check(publication, session, decisions[place + 1 :])
-                        return
-                case decided.Correct():
-                    self._correct(publication, decision)
-                case decided.AskMore():
-                    session.request_more(publication.series, decision.bars, now_ms)
-                case decided.FillDone():
-                    self._go_live(publication, decision.published, session, now_ms)
-                case decided.Reload():
-                    self.again(publication, decision.reason, session, now_ms)
-                case decided.Refuse():
-                    self._tell_refused(publication, decision)
-                case decided.Abandon():
-                    self._tell_abandoned(publication, decision)
+    def tell_dropped(self, publication: Publication, corrections: int) -> None:
+        """Tell that corrections were let go."""
+        self._notes.tell(
+            "correction.dropped",
+            level="warning",
+            series=publication.series,
+            corrections=corrections,
+        )
 
     def shed(self, session: Session | None, now_ms: int) -> None:
         """Let go of bars that wait beyond the bound; they are fetched again later."""
@@ -372,98 +279,6 @@ class Roster:
             longest = max(self.publications.values(), key=lambda p: len(p.outbox))
             waiting -= len(longest.outbox)
             self.read_again(longest, "too many bars wait for the bus", session, now_ms)
-
-    def _jumped(self, publication: Publication, bar: Bar, now_ms: int) -> bool:
-        """Tell whether bars may have been missed before this one.
-
-        TradingView does not say when it lost something. A pause in trading looks
-        the same, so the check costs one request and comes ever more seldom where
-        it finds nothing.
-        """
-        previous_ms = bar.previous_open_time_ms
-        if publication.state != "live" or previous_ms is None:
-            return False
-        span_ms = bar.open_time_ms - previous_ms
-        if span_ms <= bar.series.interval_ms + HOUR_MS * (bar.series.interval_ms >= DAY_MS):
-            return False
-        if bar.open_time_ms <= publication.checked_ms or now_ms < publication.check_at_ms:
-            return False
-        publication.checked_ms = bar.open_time_ms
-        publication.check_at_ms = now_ms + publication.checks.next_delay_ms(self._ports.rng)
-        return True
-
-    def _check(
-        self,
-        publication: Publication,
-        session: Session,
-        passed: Sequence[decided.Decision] = (),
-    ) -> None:
-        """Ask for the newest bars anew; nothing newer is published before the answer."""
-        self._notes.tell("series.checked", series=publication.series)
-        session.unsubscribe(publication.series)
-        publication.requested = False
-        publication.retry_at_ms = 0
-        if any(isinstance(decision, decided.Publish) for decision in passed):
-            # The ledger is past the jump already: begin again from the stream's end.
-            publication.ledger = None
-        self._move(publication, "starting", "bars may have been missed")
-
-    def _correct(self, publication: Publication, decision: decided.Correct) -> None:
-        bar = decision.bar
-        if len(publication.corrections) >= CORRECTIONS_WAITING_MAX:
-            publication.corrections.popleft()
-            self._tell_dropped(publication, 1)
-        publication.corrections.append(bar)
-        self._notes.tell(
-            "bar.late" if decision.late else "bar.corrected",
-            series=publication.series,
-            open_time_ms=bar.open_time_ms,
-            revision=bar.revision,
-        )
-
-    def _go_live(
-        self, publication: Publication, published: int, session: Session, now_ms: int
-    ) -> None:
-        publication.live_ms = now_ms
-        if published:
-            publication.checks.reset()
-        if publication.backoff.attempt >= REFUSED_ATTEMPT:
-            publication.backoff.reset()
-        self._move(publication, "live")
-        self._notes.tell("series.filled", series=publication.series, bars=published)
-        self._answer(publication, accepted=True, message=f"live, {published} bars of history")
-        jumped_ms, publication.jumped_ms = publication.jumped_ms, None
-        if published and jumped_ms is not None:
-            # Bars were missed indeed, so others may have missed the last of theirs unseen.
-            for other in self.publications.values():
-                if other.state == "live" and other.requested_ms < jumped_ms:
-                    self._check(other, session)
-
-    def _tell_dropped(self, publication: Publication, corrections: int) -> None:
-        self._notes.tell(
-            "correction.dropped",
-            level="warning",
-            series=publication.series,
-            corrections=corrections,
-        )
-
-    def _tell_refused(self, publication: Publication, decision: decided.Refuse) -> None:
-        self._notes.tell(
-            "bar.refused",
-            level="warning",
-            series=publication.series,
-            open_time_ms=decision.open_time_ms,
-            reason=decision.reason,
-        )
-
-    def _tell_abandoned(self, publication: Publication, decision: decided.Abandon) -> None:
-        self._notes.tell(
-            "gap.abandoned",
-            level="error",
-            series=publication.series,
-            after_ms=decision.after_ms,
-            before_ms=decision.before_ms,
-        )
 
 
 def _holds_place(publication: Publication, now_ms: int) -> bool:

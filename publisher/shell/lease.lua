@@ -7,7 +7,7 @@
 -- fall, not even after a flush: a new one is at least the server's time in ms.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local held = redis.call('HMGET', KEYS[1], 'token', 'expires_ms')
+local held = redis.call('HMGET', KEYS[1], 'token', 'expires_ms', 'holder')
 local token, expires = tonumber(held[1] or '0'), tonumber(held[2] or '0')
 
 if ARGV[1] == 'acquire' then
@@ -20,7 +20,8 @@ if ARGV[1] == 'acquire' then
   return token
 end
 
-if token ~= tonumber(ARGV[3]) then
+-- The holder too: a flush within one millisecond could hand out a token twice.
+if token ~= tonumber(ARGV[3]) or held[3] ~= ARGV[2] then
   return 0
 end
 local until_ms = ARGV[1] == 'renew' and now + tonumber(ARGV[4]) or 0
