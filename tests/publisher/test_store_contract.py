@@ -497,3 +497,13 @@ def test_an_entry_is_what_the_contract_says() -> None:
     field, payload = encode_bar(chain(1, 1).bars[0], "json")
     assert field == b"bar.json"
     assert b'"t":%d' % (NOW_MS + MINUTE_MS) in payload
+
+
+def test_a_token_is_good_for_its_holder_alone(client: Client) -> None:
+    one, two = lease(client), lease(client, "two")
+    token = one.acquire()
+    assert token is not None
+    assert not two.renew(token)
+    two.release(token)
+    assert one.renew(token)
+    assert two.acquire() is None
