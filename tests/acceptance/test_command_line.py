@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.rig import Rig, eventually
+from tests.acceptance.rig import Rig
+from tests.waiting import eventually
 
 
 def tvbus(

@@ -15,7 +15,8 @@ import pytest
 
 from consumers import read_frame
 from publisher.settings import PublisherSettings
-from tests.acceptance.rig import Rig, eventually
+from tests.acceptance.rig import Rig
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

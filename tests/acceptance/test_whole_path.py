@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from publisher.simulator import Limits
-from tests.acceptance.rig import Rig, eventually
+from tests.acceptance.rig import Rig
+from tests.waiting import eventually
 
 CRYPTO = [f"{name}USDT-BINANCE" for name in ("BTC", "ETH", "SOL", "XRP")]
 SERIES = [f"{name}-{interval}" for name in CRYPTO for interval in ("1m", "5m", "1H")]

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from tests.waiting import eventually as wait_for
 
 WAIT_S_MAX = 20.0
 
@@ -58,14 +59,6 @@ class Keeper:
         """`kill -9`."""
         self.process.kill()
         self.process.communicate(timeout=WAIT_S_MAX)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:

@@ -22,7 +22,8 @@ from bus.connection import (
 )
 from bus.embedded import EmbeddedServer, _binary
 from bus.errors import BusUnreachable, SettingsInvalid
-from tests.bus.servers import CuttingProxy, free_port, running, wait_for
+from tests.bus.servers import CuttingProxy, free_port, running
+from tests.waiting import eventually as wait_for
 
 BINARY = str(_binary())
 CLUSTERED = ["--save", "", "--cluster-enabled", "yes", "--cluster-port"]

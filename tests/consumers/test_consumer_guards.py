@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from consumer_world import BTC, FAST, MINUTE_MS, T0, Events, Market, Recorder, Running, eventually
+from consumer_world import BTC, FAST, MINUTE_MS, T0, Events, Market, Recorder, Running
 
 from bus.connection import connect_reader
 from consumers import Bar, Consumer, Tuning
@@ -15,6 +15,7 @@ from consumers.core.ids import ZERO, EntryId
 from consumers.core.lane import Lane
 from consumers.errors import GroupLost, GroupUnavailable
 from consumers.shell.group import Group
+from tests.waiting import eventually
 
 Start = Callable[..., Running]
 

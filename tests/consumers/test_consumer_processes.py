@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from consumer_world import BTC, ETH, Events, Market, Recorder, Running, Server, eventually
+from consumer_world import BTC, ETH, Events, Market, Recorder, Running, Server
+
+from tests.waiting import eventually
 
 Start = Callable[..., Running]
 

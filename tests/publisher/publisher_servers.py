@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import redis as library
-from publisher_world import wait_for
 
 from bus.connection import Client, connect_writer
 from bus.embedded import _binary
+from tests.waiting import eventually as wait_for
 
 
 def free_port() -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,20 +42,11 @@ NOW_MS = 1_700_000_040_000
 
 BTC = Series("BTCUSDT", "BINANCE", "1m")
 ETH = Series("ETHUSDT", "BINANCE", "1m")
-WAIT_S_MAX = 20.0
 
 
 def series_number(number: int) -> Series:
     """One of many series."""
     return Series(f"S{number:03}", "BINANCE", "1m")
-
-
-def wait_for(condition: Callable[[], object], what: str = "", seconds: float = WAIT_S_MAX) -> None:
-    """Wait until the condition holds; fail after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.01)
 
 
 class FakeClock:

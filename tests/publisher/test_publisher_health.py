@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from publisher_world import BTC, World, wait_for
+from publisher_world import BTC, World
 
 from bus.errors import SettingsInvalid
 from publisher.errors import StoreUnavailable
 from publisher.shell.health import TURN_AGE_MS_MAX, serve_health
 from publisher.status import Status
+from tests.waiting import eventually as wait_for
 
 WELL = Status(
     turned_ms=1_000,

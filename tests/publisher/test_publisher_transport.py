@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from publisher_servers import free_port
-from publisher_world import wait_for
 from websockets.sync.server import ServerConnection, serve
 
 from publisher.errors import ConnectFailed, ConnectionLost, PublisherError, RemoteProtocolError
@@ -25,6 +24,7 @@ from publisher.shell import transport as shell
 from publisher.shell.clock import SystemClock
 from publisher.shell.transport import WebSocketTransport
 from publisher.simulator import Simulator
+from tests.waiting import eventually as wait_for
 
 ORIGIN = "https://www.tradingview.com"
 CLOCK = SystemClock()

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from publisher_servers import Server, free_port, valkey_server
-from publisher_world import wait_for
 
 from bus.connection import Client
 from publisher import app, delivery, engine
@@ -28,6 +27,7 @@ from publisher.shell.commands import CommandReader
 from publisher.shell.store import RedisStore, Retention
 from publisher.simulator import Simulator
 from publisher.wire import Bar, Keys, Series, Summary, decode_bar
+from tests.waiting import eventually as wait_for
 
 SERIES = tuple(
     Series.parse(text)

@@ -9,7 +9,7 @@ from typing import Any
 import fakeredis
 import pytest
 from publisher_servers import Server
-from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS, wait_for
+from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS
 
 from bus.connection import Client
 from publisher.commands import Answer
@@ -31,6 +31,7 @@ from publisher.wire import (
     encode_bar,
     entry_id,
 )
+from tests.waiting import eventually as wait_for
 
 KEYS = Keys("t")
 TOKEN = 100

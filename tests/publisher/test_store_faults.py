@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from publisher_servers import Server, free_port, limited, redis_server
-from publisher_world import BTC, ETH, wait_for
+from publisher_world import BTC, ETH
 from test_store_contract import KEYS, TOKEN, chain, make, stored
 
 from bus.connection import connect_writer
 from publisher.errors import AppendUnknown, StoreError, StoreRefused, StoreUnavailable
 from publisher.ports import Appended
 from publisher.shell.lease import RedisLease
+from tests.waiting import eventually as wait_for
 
 
 class Cutter:
@@ -119,6 +120,7 @@ def test_a_server_that_is_not_there_took_nothing() -> None:
 def test_a_replica_takes_nothing_and_says_so(redis: Server, tmp_path: Path) -> None:
     with redis.client() as master:
         master.config_set("repl-diskless-sync-delay", "0")
+        master.flushall()  # another test's lease would be an answer that writes nothing
     with redis_server(tmp_path, "--replicaof", "127.0.0.1", str(redis.port)) as replica:
         client = replica.client()
         wait_for(lambda: client.info("replication")["master_link_status"] == "up")  # type: ignore[index]
