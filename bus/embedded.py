@@ -305,7 +305,10 @@ def _now_ms() -> int:
 def _answers(url: str) -> bool:
     """Whether the server answers and has loaded its data."""
     with contextlib.suppress(redis.RedisError), connect_writer(url) as client:
-        return bool(client.ping())
+        try:
+            return bool(client.ping())
+        except redis.ResponseError:
+            return True  # it is there, though its disk may be full
     return False
 
 

@@ -36,7 +36,7 @@ class HealthServer:
         except OSError as error:
             raise SettingsInvalid(
                 f"TVBUS_LISTEN {listen!r} cannot be used: {error.strerror or error}; "
-                "set another address or an empty one"
+                "set another one, or none with --listen ''"
             ) from error
         self.port = self._server.server_address[1]
         """The port in use, also where 0 was asked for."""

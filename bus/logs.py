@@ -112,11 +112,18 @@ def redact(text: str) -> str:
     return _JSON_WEB_TOKEN.sub(HIDDEN, text)
 
 
-def configure(format: Format, level: Level, stream: TextIO | None = None) -> None:  # noqa: A002
+def configure(
+    format: Format,  # noqa: A002
+    level: Level,
+    stream: TextIO | None = None,
+    *,
+    hooks: bool = True,
+) -> None:
     """Send every log of the process, libraries' warnings too, to the stream (stdout).
 
     A command that prints data on stdout passes `sys.stderr`. `auto` is readable text
     on a terminal and JSON elsewhere; NO_COLOR is respected. May be called again.
+    `hooks`: crashes of the process and its threads are logged too.
     """
     out = sys.stdout if stream is None else stream
     terminal = out.isatty()
@@ -158,8 +165,9 @@ def configure(format: Format, level: Level, stream: TextIO | None = None) -> Non
     )
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(max(threshold, logging.WARNING))
-    sys.excepthook = _log_crash
-    threading.excepthook = _log_thread_crash
+    if hooks:
+        sys.excepthook = _log_crash
+        threading.excepthook = _log_thread_crash
 
 
 class _Lines:

@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from typing import Final, TypeVar
 
 import structlog
 
+from bus import logs
 from bus.connection import Client, address, connect_reader
 from bus.errors import BusUnreachable
+from bus.settings import BusSettings
 from consumers.core.backoff import BUS_BACKOFF, HANDLER_BACKOFF, Backoff
 from consumers.core.patterns import Pattern
 from consumers.core.start import Start
@@ -30,6 +33,7 @@ from consumers.shell.group import RELEASED, Group
 from consumers.shell.reader import Reader
 from consumers.shell.threads import Counts, Desk, Tuning, monotonic_ms
 from consumers.shell.worker import Handler, Subscription, Worker
+from consumers.target import is_importing
 
 log = structlog.get_logger("consumers")
 
@@ -37,7 +41,7 @@ STOP_MS_MAX: Final = 5_000
 """How long a stop waits for the server after the bar in hand is finished."""
 
 _NAME: Final = re.compile(r"[!-z|~]{1,128}")
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 F = TypeVar("F", bound=Handler)
 
@@ -141,6 +145,11 @@ class Consumer:
         and be acknowledged, a second one acts as if there were no consumer.
         Raises StartRequired, and BusUnreachable where `wait=False`.
         """
+        if is_importing():
+            raise HandlerInvalid(
+                'app.run() must not run on import: put it under if __name__ == "__main__"'
+            )
+        self._set_up_logs()
         if not self._subscriptions:
             raise HandlerInvalid('no handler: decorate a function with @app.on("…")')
         with self._signals():
@@ -153,6 +162,13 @@ class Consumer:
                 client.close()
         if self._desk.failure is not None:
             raise self._desk.failure
+
+    @staticmethod
+    def _set_up_logs() -> None:
+        """A program that has no logs of its own gets ours: on stderr, without secrets."""
+        if not structlog.is_configured():
+            settings = BusSettings.load()
+            logs.configure(settings.log_format, settings.log_level, sys.stderr, hooks=False)
 
     def _serve(self, client: Client) -> None:
         desk, keys = self._desk, self._bus.keys
@@ -204,7 +220,7 @@ class Consumer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Turn the first SIGTERM or SIGINT into a stop, where signals can be had."""
+        """Turn the first SIGTERM, SIGINT or SIGHUP into a stop, where signals can be had."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -219,7 +235,8 @@ class Consumer:
             self._desk.stop()
 
         for number in _STOP_SIGNALS:
-            signal.signal(number, on_signal)
+            if previous[number] is not signal.SIG_IGN:  # nohup wants to go on
+                signal.signal(number, on_signal)
         try:
             yield
         finally:

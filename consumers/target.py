@@ -10,6 +10,13 @@ from typing import cast
 from consumers.errors import TargetInvalid
 from consumers.shell.worker import Handler
 
+_importing = False
+
+
+def is_importing() -> bool:
+    """Whether a target's module is being imported now, on behalf of a command."""
+    return _importing
+
 
 def load_target(text: str) -> Handler:
     """Return the function that `module:function` names.
@@ -36,6 +43,8 @@ def load_target(text: str) -> Handler:
 
 
 def _import(name: str, text: str) -> object:
+    global _importing  # noqa: PLW0603, imports happen one at a time
+    _importing = True
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -49,3 +58,5 @@ def _import(name: str, text: str) -> object:
     except Exception as error:  # allow: a user's module may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise TargetInvalid(f"target {text!r}: importing {name!r} failed, {reason}") from error
+    finally:
+        _importing = False

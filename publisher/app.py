@@ -138,7 +138,11 @@ def _wanted(
             continue
         line = listed.pop(series, None)
         if line is not None and line.state == "removed" and line.wanted_by == "command":
-            log.warning("series.skipped", series=str(series), reason="unsubscribed by command")
+            log.warning(
+                "series.skipped",
+                series=str(series),
+                reason="unsubscribed by command; `tvbus subscribe` brings it back",
+            )
             continue
         wanted.append(Publication(series, line.wanted_by if line else "settings"))
     dropped = []

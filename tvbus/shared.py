@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import typer
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from bus import logs
 from bus.connection import Client, address, connect_writer
@@ -53,6 +53,8 @@ class Bus:
         client = connect_writer(url)
         try:
             client.ping()
+        except ResponseError:
+            pass  # it answers, though it may not take anything now: a full disk, say
         except RedisError as error:
             raise BusUnreachable(
                 f"no bus at {address(url)}: {error}; is it running? See TVBUS_REDIS_URL"
@@ -76,6 +78,7 @@ def stop_on_signals() -> threading.Event:
             signal.raise_signal(number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants to go on
+            signal.signal(number, ask)
     return stop

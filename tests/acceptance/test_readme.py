@@ -96,6 +96,42 @@ def test_the_ten_line_consumer_works_as_printed(tmp_path: Path) -> None:
         assert finish(process) == 0
 
 
+def test_a_consumer_under_the_command_does_not_run_itself(tmp_path: Path) -> None:
+    block = python_block("A consumer in ten lines").replace(
+        'if __name__ == "__main__":', "if True:"
+    )
+    (tmp_path / "mine.py").write_text(block)
+    command = [sys.executable, "-m", "tvbus", "consume", "mine:on_bar", "--group", "g"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "put it under if __name__" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_program_of_its_own_gets_logs_on_stderr_and_a_hang_up_stops_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(python_block("A consumer in ten lines"))
+    with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"]) as rig:
+        rig.publisher()
+        eventually(rig.live, "live")
+        with (tmp_path / "err.txt").open("w") as err, (tmp_path / "out.txt").open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "mine.py"],
+                cwd=tmp_path,
+                env=environment(TVBUS_REDIS_URL=rig.url, TVBUS_LOG_FORMAT="json"),
+                stdout=out,
+                stderr=err,
+                text=True,
+            )
+        eventually(lambda: (tmp_path / "out.txt").read_text().count("\n") > 5, "bars are printed")
+        assert finish(process, signal.SIGHUP) == 0
+        lines = (tmp_path / "err.txt").read_text().splitlines()
+        told = [json.loads(line)["event"] for line in lines]
+        assert (told[0], told[-1]) == ("bus.found", "consumer.stopped")
+        assert "event" not in (tmp_path / "out.txt").read_text()
+
+
 def test_the_strategy_example_runs_under_the_command(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "strategy.py", tmp_path)
     with Rig(tmp_path, ["BTCUSDT-BINANCE-1m", "ETHUSDT-BINANCE-1m"]) as rig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,7 +59,8 @@ def command(
         publisher = stack.enter_context(_publisher(folder, url, names))
         _tell("publisher", f"its own process, {len(names)} series: {', '.join(names)}")
         _tell("consumer", f"this process, group {GROUP!r}; each line is one closed bar")
-        _tell("look inside", f"tvbus --state-dir {folder} status   (in another terminal)")
+        tvbus = "tvbus" if shutil.which("tvbus") else sys.argv[0]
+        _tell("look inside", f"{tvbus} --state-dir {folder} status   (in another terminal)")
         with console.status("filling the streams with history ..."):
             _await_live(Bus.at(server.url), publisher, folder)
         console.print()

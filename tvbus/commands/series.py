@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import orjson
 import typer
 
-from tvbus.report import summaries
+from tvbus.report import lease_of, summaries
 from tvbus.shared import open_bus
 
 
@@ -19,7 +20,10 @@ def command(
 
     Example: tvbus series
     """
-    lines = summaries(open_bus(context))
+    bus = open_bus(context)
+    lines = summaries(bus)
+    if lease_of(bus) is None:
+        sys.stderr.write("no publisher is running; this is how the last one left them\n")
     if as_json:
         rows = [
             {"series": str(line.series), "state": line.state, "reason": line.reason}

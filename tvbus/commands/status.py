@@ -68,10 +68,10 @@ def _show(where: str, lease: LeaseReport | None, rows: list[SeriesReport]) -> No
         colour = _COLOURS.get(row.state, "yellow")
         table.add_row(
             row.series,
-            f"[{colour}]{row.state}[/]",
+            f"[{colour}]{row.state}[/]" if lease else "stopped",
             str(row.bars),
             _time(row.last_open_time_ms),
-            "" if row.last_close is None else f"{row.last_close:g}",
+            "" if row.last_close is None else f"{row.last_close:.10g}",
             f"{row.delay_ms // 1000} s" if row.delay_ms else "",
             ", ".join(_group(group) for group in row.groups),
         )
