@@ -41,7 +41,9 @@ STOP_MS_MAX: Final = 5_000
 """How long a stop waits for the server after the bar in hand is finished."""
 
 _NAME: Final = re.compile(r"[!-z|~]{1,128}")
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOP_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
 
 F = TypeVar("F", bound=Handler)
 

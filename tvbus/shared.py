@@ -78,7 +78,8 @@ def stop_on_signals() -> threading.Event:
             signal.raise_signal(number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    names = [name for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+    for number in (getattr(signal, name) for name in names):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants to go on
             signal.signal(number, ask)
     return stop
