@@ -20,13 +20,13 @@ from publisher.core.backoff import Backoff
 from publisher.core.messages import ANONYMOUS_TOKEN
 from publisher.engine import INBOX_MAX, Engine, Policy
 from publisher.errors import Fenced, StoreError, StoreRefused, StoreUnavailable
-from publisher.ports import Fact, Ports
+from publisher.ports import RENEW_MS, Fact, Ports
 from publisher.publication import Publication
 from publisher.settings import ORIGIN, PublisherSettings
 from publisher.shell.clock import SystemClock
 from publisher.shell.commands import CommandReader
 from publisher.shell.health import serve_health
-from publisher.shell.lease import RENEW_MS, RedisLease
+from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
 from publisher.shell.transport import WebSocketTransport
 from publisher.status import Status

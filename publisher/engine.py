@@ -24,6 +24,7 @@ from publisher.errors import Fenced, PublisherError, RemoteProtocolError, StoreE
 from publisher.hearing import Hearing
 from publisher.notes import Notes
 from publisher.ports import (
+    RENEW_MS,
     Commanded,
     CommandRefused,
     Connected,
@@ -46,8 +47,6 @@ RECONNECT_BASE_MS: Final = 500
 RECONNECT_MS_MAX: Final = 60_000
 CONNECTING_MS_MAX: Final = 60_000
 """How long a connection attempt may say nothing before another is made."""
-RENEW_MS: Final = 1_500
-"""How often the lease is renewed."""
 STOP_FLUSH_MS_MAX: Final = 3_000
 """How long a clean stop may take to carry what waits to the bus."""
 

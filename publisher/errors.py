@@ -1,7 +1,6 @@
 """Everything that can go wrong in the publisher.
 
 PublisherError (retryable = False)
-├ SettingsError                     a setting is wrong; nothing was started
 ├ SignInError                       a person must act
 ├ TransportError*                   the way to TradingView
 │ ├ ConnectFailed*                  no connection was made
@@ -32,10 +31,6 @@ class PublisherError(Exception):
     """The root; its message says what is wrong, shows the value and says what to do."""
 
     retryable: ClassVar[bool] = False
-
-
-class SettingsError(PublisherError):
-    """A setting is missing or wrong."""
 
 
 class SignInError(PublisherError):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from publisher.commands import Answer, Command
 from publisher.core.bars import StreamEnd
 from publisher.errors import PublisherError, StoreError
 from publisher.wire import Bar, Series, Summary
+
+RENEW_MS: Final = 1_500
+"""How often the holder of a lease renews it, and others ask for it."""
 
 
 class Clock(Protocol):

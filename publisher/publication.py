@@ -11,6 +11,8 @@ from publisher.core.bars import Ledger
 from publisher.core.messages import SymbolInfo
 from publisher.wire import Bar, Series, SeriesState, Summary
 
+SERIES_MAX: Final = 5_000
+"""How many series one publisher takes."""
 RETRY_BASE_MS: Final = 1_000
 RETRY_MS_MAX: Final = 15 * 60_000
 CHECK_BASE_MS: Final = 2_000

@@ -11,7 +11,7 @@ from publisher.delivery import OUTBOX_BARS_MAX, Delivery
 from publisher.errors import PublisherError, StoreError, StoreRefused
 from publisher.notes import Notes
 from publisher.ports import Ports
-from publisher.publication import Publication
+from publisher.publication import SERIES_MAX, Publication
 from publisher.wire import Series, SeriesInvalid, SeriesState
 
 FILLS_MAX: Final = 8
@@ -24,7 +24,6 @@ STEADY_MS: Final = 10_000
 """A series that was live for longer is asked again soon when it is interrupted."""
 VERIFIED_MAX: Final = 32
 """Streams compared in one turn, after the bus was away."""
-SERIES_MAX: Final = 5_000
 REFUSED_ATTEMPT: Final = 7
 """A refused series is asked for again after minutes, not seconds."""
 

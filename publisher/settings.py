@@ -11,10 +11,9 @@ from pydantic_settings import NoDecode
 
 from bus.settings import BusSettings, ListenAddress
 from publisher.core.bars import FILL_BARS_MAX
+from publisher.publication import SERIES_MAX
 from publisher.wire import Series, SeriesInvalid
 
-SERIES_MAX: Final = 5_000
-"""How many series one publisher takes."""
 TRADINGVIEW_URL: Final = "wss://data.tradingview.com/socket.io/websocket"
 ORIGIN: Final = "https://www.tradingview.com"
 """TradingView answers a handshake without such an Origin with 403."""

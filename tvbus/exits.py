@@ -15,7 +15,7 @@ import structlog
 from bus.errors import BusError, SettingsInvalid
 from bus.logs import redact
 from consumers.errors import ConsumerError, UsageError
-from publisher.errors import PublisherError, SettingsError, SignInError
+from publisher.errors import PublisherError, SignInError
 from publisher.wire import SeriesInvalid
 
 SUCCESS: Final = 0
@@ -23,7 +23,7 @@ FAILURE: Final = 1
 WRONG_USE: Final = 2
 PERSON_NEEDED: Final = 3
 
-_WRONG_USE: Final = (SettingsInvalid, SettingsError, SeriesInvalid, UsageError)
+_WRONG_USE: Final = (SettingsInvalid, SeriesInvalid, UsageError)
 _KNOWN: Final = (BusError, PublisherError, ConsumerError)
 
 

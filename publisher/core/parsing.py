@@ -8,7 +8,6 @@ are counted, neither ends the connection. Shapes are those of recorded messages.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +34,7 @@ from publisher.core.messages import (
     SymbolResolved,
     Unknown,
 )
+from publisher.core.points import finite
 from publisher.errors import RemoteProtocolError
 
 _IGNORED: Final = frozenset(
@@ -102,25 +102,18 @@ def _parse_json(payload: str) -> Any:
 
 
 def _time_ms(value: Any) -> int | None:
-    number = _number(value)
+    number = finite(value)
     return None if number is None or not 0 < number < 1e15 else int(number)
 
 
 def _seconds_ms(value: Any) -> int | None:
-    number = _number(value)
+    number = finite(value)
     return None if number is None else _time_ms(number * 1000)
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number, None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e300:
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def _hello(body: dict[str, Any]) -> Hello:
     session_id = body["session_id"]
-    speed = _number(body.get("simulator_speed"))
+    speed = finite(body.get("simulator_speed"))
     return Hello(
         session_id if isinstance(session_id, str) else "",
         _time_ms(body.get("timestampMs")),
@@ -174,7 +167,7 @@ def _symbol_info(info: dict[str, Any]) -> SymbolInfo:
         return value if isinstance(value, str) else ""
 
     def number(name: str, default: float) -> float:
-        value = _number(info.get(name))
+        value = finite(info.get(name))
         return default if value is None else value
 
     source = text("full_name")

@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
+from publisher.wire import MINUTE_MS
+
 NO_VALUE: Final = 1e100
 SECOND_MS: Final = 1_000
-MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def check_point(values: tuple[Any, ...], latest_ms: int) -> Point | PointRefused
     `latest_ms` is the latest open time that can be true: an entry from the
     future would keep every later bar out of the stream.
     """
-    time_s = _number(values[0]) if values else None
+    time_s = finite(values[0]) if values else None
     if time_s is None or abs(time_s) > 1e12:
         return PointRefused(f"time must be a number, was {values[:1]!r}", None)
     open_time_ms = round(time_s * 1000)
@@ -54,7 +55,7 @@ def check_point(values: tuple[Any, ...], latest_ms: int) -> Point | PointRefused
     if reason := _price_reason(values[1:5]):
         return PointRefused(reason, open_time_ms)
     volume = values[5] if len(values) > 5 else None
-    if volume is not None and volume != NO_VALUE and (_number(volume) is None or volume < 0):
+    if volume is not None and volume != NO_VALUE and (finite(volume) is None or volume < 0):
         return PointRefused(f"volume must be a number, was {volume!r}", open_time_ms)
     return Point(
         open_time_ms,
@@ -75,7 +76,7 @@ def _time_reason(open_time_ms: int, latest_ms: int) -> str | None:
 
 
 def _price_reason(prices: tuple[Any, ...]) -> str | None:
-    numbers = [_number(price) for price in prices]
+    numbers = [finite(price) for price in prices]
     for name, price, number in zip(("open", "high", "low", "close"), prices, numbers, strict=True):
         if number is None or number == NO_VALUE:
             return f"{name} must be a number, was {price!r}"
@@ -87,7 +88,8 @@ def _price_reason(prices: tuple[Any, ...]) -> str | None:
     return None
 
 
-def _number(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """Return a finite number as a float, None for everything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e300:
         return None
     return float(value) if math.isfinite(value) else None

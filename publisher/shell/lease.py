@@ -13,7 +13,6 @@ from publisher.wire import Keys
 
 LEASE_MS: Final = 5_000
 """How long a publisher that says nothing more keeps the lease."""
-RENEW_MS: Final = 1_500
 
 _LEASE: Final = Script.read("lease")
 
