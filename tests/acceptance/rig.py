@@ -74,6 +74,7 @@ class Rig:
         speed: float = 60,
         history_bars: int = 50,
         limits: Limits | None = None,
+        start_ms: int | None = None,
     ) -> None:
         self.folder = folder
         self.series = [Series.parse(text) for text in series]
@@ -81,7 +82,7 @@ class Rig:
         self.record = folder / "record.jsonl"
         self._history_bars = history_bars
         self._stack = ExitStack()
-        self.simulator = Simulator(seed=7, speed=speed, limits=limits)
+        self.simulator = Simulator(seed=7, speed=speed, start_ms=start_ms, limits=limits)
         self.simulator_url = ""
         self.settings = {"TVBUS_REDIS_URL": self.url, "TVBUS_TEST_RECORD": str(self.record)}
         self.processes: list[Process] = []

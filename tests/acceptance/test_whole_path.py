@@ -60,7 +60,9 @@ def test_a_new_stream_begins_with_the_history_asked_for_in_several_answers(tmp_p
 
 def test_history_ends_where_the_plan_ends(tmp_path: Path) -> None:
     limits = Limits(window_bars=700, answer_bars=300)
-    with Rig(tmp_path, SERIES[:1], history_bars=1_000, limits=limits) as rig:
+    # At real speed from the beginning of a minute, so that no bar ends during the fill.
+    begin = {"speed": 1.0, "start_ms": 1_787_668_805_000}
+    with Rig(tmp_path, SERIES[:1], history_bars=1_000, limits=limits, **begin) as rig:
         rig.publisher()
         eventually(rig.live, "the series is live")
         rig.check_streams(rig.simulator.now_ms())
