@@ -1,7 +1,12 @@
 """Everything that can go wrong in the publisher.
 
 PublisherError (retryable = False)
-├ SignInError                       a person must act
+├ SignInError                       TradingView does not let us in: a person must act
+│ ├ CredentialsRejected             user name, password, code or secret are wrong
+│ ├ ChallengeRequired               a captcha, or a factor that only a person has
+│ ├ SessionExpired                  token or cookies are accepted no longer
+│ ├ AccountStopped                  banned: never tried again
+│ └ SignInThrottled*                too many sign-ins: wait
 ├ TransportError*                   the way to TradingView
 │ ├ ConnectFailed*                  no connection was made
 │ ├ ConnectionLost*                 it was there and ended
@@ -12,6 +17,7 @@ PublisherError (retryable = False)
 ├ SeriesError                       this series only; the others live
 │ ├ SymbolUnknown
 │ └ SeriesRefused
+├ RequestRefused                    the running publisher does not do what was asked of it
 └ StoreError                        the bus
   ├ StoreUnavailable*               not done; try again
   ├ AppendUnknown*                  the reply was lost: try again with the same ID
@@ -34,7 +40,34 @@ class PublisherError(Exception):
 
 
 class SignInError(PublisherError):
-    """TradingView refused the credentials; a person must act."""
+    """TradingView does not let us in; unless it is retryable, a person must act."""
+
+
+class CredentialsRejected(SignInError):
+    """User name, password, code or secret are wrong."""
+
+
+class ChallengeRequired(SignInError):
+    """TradingView wants something that only a person can give."""
+
+
+class SessionExpired(SignInError):
+    """A token or cookies that were good are accepted no longer."""
+
+
+class AccountStopped(SignInError):
+    """TradingView banned the account or this address; nothing tries again by itself."""
+
+
+class SignInThrottled(SignInError):
+    """There were too many sign-ins; another may follow later."""
+
+    retryable = True
+
+    def __init__(self, message: str, retry_at_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_at_ms = retry_at_ms
+        """When another may follow, ms since the epoch by the machine's clock, where known."""
 
 
 class TransportError(PublisherError):
@@ -79,6 +112,10 @@ class SymbolUnknown(SeriesError):
 
 class SeriesRefused(SeriesError):
     """TradingView knows the symbol and refuses the series."""
+
+
+class RequestRefused(PublisherError):
+    """The running publisher said no to a request; its message says why."""
 
 
 class StoreError(PublisherError):

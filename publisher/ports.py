@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from publisher.commands import Answer, Command
 from publisher.core.bars import StreamEnd
+from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError
 from publisher.wire import Bar, Series, Summary
 
@@ -71,7 +72,33 @@ class CommandRefused:
     entry_id: str
 
 
-Fact = Connected | Received | Disconnected | Commanded | CommandRefused
+@dataclass(frozen=True, slots=True)
+class TokenGranted:
+    """TradingView lets us in with this token."""
+
+    token: Token
+    monotonic_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDenied:
+    """No token could be had."""
+
+    error: PublisherError
+
+
+Fact = Connected | Received | Disconnected | Commanded | CommandRefused | TokenGranted | TokenDenied
+
+
+class TokenSource(Protocol):
+    """The way to a token; facts of it come through the engine's inbox."""
+
+    def ask(self, rejected: Token | None = None) -> None:
+        """Begin to obtain a token, another than the rejected one; never blocks.
+
+        TokenGranted or TokenDenied follows. Asked again meanwhile, it does nothing.
+        """
+        ...
 
 
 class Transport(Protocol):

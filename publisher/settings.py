@@ -6,7 +6,7 @@ import ipaddress
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from bus.settings import BusSettings, ListenAddress
@@ -15,12 +15,44 @@ from publisher.publication import SERIES_MAX
 from publisher.wire import Series, SeriesInvalid
 
 TRADINGVIEW_URL: Final = "wss://data.tradingview.com/socket.io/websocket"
+TRADINGVIEW_WEB_URL: Final = "https://www.tradingview.com"
+TRADINGVIEW_SEARCH_URL: Final = "https://symbol-search.tradingview.com"
 ORIGIN: Final = "https://www.tradingview.com"
-"""TradingView answers a handshake without such an Origin with 403."""
+"""TradingView answers a handshake, and a search, without such an Origin with 403."""
 
 
-class PublisherSettings(BusSettings):
-    """What is published, from where, and how much of it is kept; frozen."""
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_address(value: str, secure: str, plain: str) -> str:
+    """Refuse what is no address, and a plain one that leaves this machine."""
+    parts = urlsplit(value)
+    if parts.scheme not in {plain, secure} or not parts.hostname or parts.port == 0:
+        raise ValueError(f"must be a {secure}:// address")
+    if parts.scheme == plain and not _is_loopback(parts.hostname):
+        raise ValueError(f"plain {plain}:// is for this machine only; use {secure}://")
+    return value.rstrip("/") if secure == "https" else value
+
+
+WebAddress = Annotated[str, AfterValidator(lambda value: _check_address(value, "https", "http"))]
+SocketAddress = Annotated[str, AfterValidator(lambda value: _check_address(value, "wss", "ws"))]
+
+
+class WebSettings(BusSettings):
+    """Where TradingView's pages are; frozen."""
+
+    web_url: WebAddress = TRADINGVIEW_WEB_URL
+    search_url: WebAddress = TRADINGVIEW_SEARCH_URL
+
+
+class AccountSettings(WebSettings):
+    """Who signs in at TradingView, and how often at most; frozen."""
 
     secrets: ClassVar[tuple[str, ...]] = (
         "redis_url",
@@ -30,7 +62,36 @@ class PublisherSettings(BusSettings):
         "totp_secret",
         "sessionid",
         "sessionid_sign",
+        "state_key",
     )
+
+    auth_token: SecretStr | None = None
+    username: SecretStr | None = None
+    password: SecretStr | None = None
+    totp_secret: SecretStr | None = None
+    """As TradingView shows it: base32, spaces and lower case are fine."""
+    sessionid: SecretStr | None = None
+    sessionid_sign: SecretStr | None = None
+    state_key: SecretStr | None = None
+    """Encrypts the stored session; unset: the system's keyring where there is one."""
+    allow_anonymous: bool = False
+    """Go on anonymously where signing in fails."""
+    signins_per_hour_max: int = Field(2, ge=1, le=10)
+    signins_per_day_max: int = Field(4, ge=1, le=20)
+    """Sign-ins with the password; more of them bring a captcha, then a lock of a day."""
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> AccountSettings:
+        if self.signins_per_hour_max > self.signins_per_day_max:
+            raise ValueError(
+                f"TVBUS_SIGNINS_PER_HOUR_MAX ({self.signins_per_hour_max}) must not be greater "
+                f"than TVBUS_SIGNINS_PER_DAY_MAX ({self.signins_per_day_max})"
+            )
+        return self
+
+
+class PublisherSettings(AccountSettings):
+    """What is published, from where, and how much of it is kept; frozen."""
 
     series: Annotated[tuple[Series, ...], NoDecode] = ()
     """Comma separated."""
@@ -41,13 +102,11 @@ class PublisherSettings(BusSettings):
     retain_days: int = Field(0, ge=0, le=36_500)
     """How many days before its newest bar a stream keeps, about; 0: all."""
     encoding: Literal["msgpack", "json"] = "msgpack"
-    ws_url: str = TRADINGVIEW_URL
-    auth_token: SecretStr | None = None
-    username: SecretStr | None = None
-    password: SecretStr | None = None
-    totp_secret: SecretStr | None = None
-    sessionid: SecretStr | None = None
-    sessionid_sign: SecretStr | None = None
+    ws_url: SocketAddress = TRADINGVIEW_URL
+    require_realtime: bool = False
+    """Refuse series whose data comes late or at the end of the day."""
+    history_requests_per_hour_max: int = Field(120, ge=0, le=10_000)
+    """Requests to TradingView that `tvbus history` may cost in an hour; 0: none."""
     settle_ms: int = Field(2_000, ge=0, le=600_000)
     """How long after its end a bar may still change before the clock closes it."""
     listen: ListenAddress = "127.0.0.1:9464"
@@ -70,16 +129,6 @@ class PublisherSettings(BusSettings):
             raise ValueError(f"at most {SERIES_MAX} series, were {len(series)}")
         return series
 
-    @field_validator("ws_url")
-    @classmethod
-    def _check_ws_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"ws", "wss"} or not parts.hostname or parts.port == 0:
-            raise ValueError("must be a wss:// address")
-        if parts.scheme == "ws" and not _is_loopback(parts.hostname):
-            raise ValueError("plain ws:// is for this machine only; use wss://")
-        return value
-
     @model_validator(mode="after")
     def _check_limits(self) -> PublisherSettings:
         if 0 < self.retain_bars < self.history_bars:
@@ -87,26 +136,18 @@ class PublisherSettings(BusSettings):
                 f"TVBUS_RETAIN_BARS ({self.retain_bars}) must not be smaller than "
                 f"TVBUS_HISTORY_BARS ({self.history_bars})"
             )
-        credentials = (
-            self.username,
-            self.password,
-            self.totp_secret,
-            self.sessionid,
-            self.sessionid_sign,
-        )
-        if self.auth_token is None and any(credentials):
-            # Going on without them would be anonymous, and silently so.
-            raise ValueError(
-                "signing in with a user name or cookies is not built yet: "
-                "give TVBUS_AUTH_TOKEN, or unset the credentials to read anonymously"
-            )
         return self
 
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    @model_validator(mode="after")
+    def _check_pairs(self) -> PublisherSettings:
+        if (self.username is None) != (self.password is None):
+            missing = "TVBUS_PASSWORD" if self.password is None else "TVBUS_USERNAME"
+            raise ValueError(f"{missing} is missing: signing in needs user name and password")
+        if self.totp_secret is not None and self.username is None:
+            raise ValueError(
+                "TVBUS_TOTP_SECRET alone signs nobody in: give TVBUS_USERNAME and TVBUS_PASSWORD"
+            )
+        if (self.sessionid is None) != (self.sessionid_sign is None):
+            missing = "TVBUS_SESSIONID" if self.sessionid is None else "TVBUS_SESSIONID_SIGN"
+            raise ValueError(f"{missing} is missing: TradingView wants both cookies")
+        return self

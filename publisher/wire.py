@@ -388,6 +388,11 @@ class Keys:
         """Hash: the publisher's lease."""
         return f"{self.prefix}:publisher"
 
+    @property
+    def signin(self) -> str:
+        """String: sign-ins made, so that all publishers of a bus share one budget."""
+        return f"{self.prefix}:signin"
+
     def group(self, group: str, what: str) -> str:
         """Key of a consumer group's coordination."""
         return f"{self.prefix}:group:{group}:{what}"
