@@ -73,6 +73,10 @@ class Token:
     claims: Claims
     server_ms: int | None = None
     """TradingView's clock when the token came, None where nobody told."""
+    drift_ms: int = 0
+    """How far this machine's clock is ahead of TradingView's, as far as known."""
+    failures: tuple[str, ...] = ()
+    """The ways that were tried before, and why they failed."""
     account: str = ""
     """Digest of the user name where one is known, to tell accounts apart without naming them."""
 
