@@ -40,6 +40,7 @@ from publisher.core import requests
 from publisher.core.frames import join
 from publisher.core.parsing import parse
 from publisher.errors import (
+    AccountStopped,
     ConnectionLost,
     LocalProtocolError,
     PeerSilent,
@@ -47,6 +48,7 @@ from publisher.errors import (
     RemoteProtocolError,
     SeriesError,
     SeriesRefused,
+    SessionExpired,
     SymbolUnknown,
 )
 from publisher.wire import Series
@@ -227,6 +229,10 @@ class Session:
             ),
         ]
 
+    def renew(self, token: str) -> None:
+        """Go on with another token; nothing that was asked for is touched."""
+        self._outgoing.append(requests.set_auth_token(token))
+
     def request_more(self, series: Series, bars: int, now_ms: int) -> None:
         """Ask for older bars. Raises LocalProtocolError unless the series is live."""
         session = self._sessions.get(series)
@@ -383,6 +389,13 @@ class Session:
 
 
 def _connection_error(reason: str) -> PublisherError:
+    if "bad auth token" in reason:
+        return SessionExpired(f"TradingView does not accept the token any more: {reason}")
+    if "banned" in reason:
+        return AccountStopped(
+            f"TradingView says {reason!r}: nothing is tried again; look at tradingview.com in a "
+            "browser, and when it is settled run `tvbus login`, or `tvbus logout` without account"
+        )
     if "unknown_session_id" in reason:
         return RemoteProtocolError(f"TradingView lost a chart session: {reason}")
     return ConnectionLost(f"TradingView ended the connection: {reason}")
