@@ -48,6 +48,14 @@ def test_the_measured_delay_stands_in_the_hash_after_three_openings() -> None:
     assert world.store.told("series.delayed") == []
 
 
+def test_a_measured_delay_that_changed_is_put_anew() -> None:
+    world = live()
+    open_bars(world, 1, late_ms=9_000)
+    assert int(world.store.hashes[BTC]["measured_delay_ms"]) >= 9_000
+    open_bars(world, 4, late_ms=2_000, count=1)
+    assert int(world.store.hashes[BTC]["measured_delay_ms"]) < 4_000
+
+
 def test_data_that_is_later_than_stated_is_told_once() -> None:
     world = live()
     open_bars(world, 1, late_ms=50_000)

@@ -221,6 +221,16 @@ def test_tradingviews_clock_decides_when_a_token_ends() -> None:
     assert world.tokens.asked == []
 
 
+def test_what_the_connection_says_of_the_time_counts_more_than_what_the_pages_said() -> None:
+    world = live()
+    world.pass_ms(3_000)
+    world.clock.wall += int(3.5 * HOUR_MS)  # TradingView says so too
+    world.resolve(BTC)
+    world.clock.wall -= int(3.5 * HOUR_MS)
+    world.turn(2)
+    assert world.tokens.asked == [None]
+
+
 def test_a_person_is_awaited_while_the_token_lasts_and_then_the_publisher_ends() -> None:
     world = live()
     age(world, int(3.3 * HOUR_MS))
