@@ -30,15 +30,28 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any, Final
 
 from publisher.core import messages as said
 from publisher.core import requests
 from publisher.core.frames import join
 from publisher.core.parsing import parse
+from publisher.core.session_events import (
+    TRANSITIONS,
+    BarsArrived,
+    Ended,
+    Event,
+    HistoryAnswered,
+    Interrupted,
+    Noted,
+    Opened,
+    Refused,
+    Resolved,
+    SeriesEvent,
+    Signal,
+    State,
+)
 from publisher.errors import (
     ConnectionLost,
     LocalProtocolError,
@@ -51,6 +64,26 @@ from publisher.errors import (
 )
 from publisher.wire import Series
 
+__all__ = [
+    "ANSWER_MS_MAX",
+    "HELLO_MS_MAX",
+    "SILENCE_MS_MAX",
+    "TRANSITIONS",
+    "BarsArrived",
+    "Ended",
+    "Event",
+    "HistoryAnswered",
+    "Interrupted",
+    "Noted",
+    "Opened",
+    "Refused",
+    "Resolved",
+    "SeriesEvent",
+    "Session",
+    "Signal",
+    "State",
+]
+
 HELLO_MS_MAX: Final = 10_000
 """How long the first message may take."""
 SILENCE_MS_MAX: Final = 30_000
@@ -62,122 +95,6 @@ _SLOT: Final = "sds_1"
 _SYMBOL: Final = "sds_sym_1"
 _TURNAROUND: Final = "s1"
 _ID_LETTERS: Final = string.ascii_letters + string.digits
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """TradingView said hello."""
-
-    server_time_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """TradingView knows the series' symbol."""
-
-    series: Series
-    info: said.SymbolInfo
-
-
-@dataclass(frozen=True, slots=True)
-class BarsArrived:
-    """Bars of a series, unchecked, in the order received."""
-
-    series: Series
-    bars: said.SlotBars
-    server_time_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryAnswered:
-    """The request for history is answered in full."""
-
-    series: Series
-    update_mode: str
-    update_period_ms: int
-    exhausted: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """TradingView does not give this series; it stays refused until unsubscribed."""
-
-    series: Series
-    error: SeriesError
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """The series must be asked for again; its chart session is closed."""
-
-    series: Series
-    reason: str
-    unanswered: bool = False
-    """True where it was a request for older bars that found no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """Something came that nobody waits for; to be counted."""
-
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The connection is of no more use."""
-
-    error: PublisherError
-
-
-SeriesEvent = Resolved | BarsArrived | HistoryAnswered | Refused | Interrupted
-Event = Opened | SeriesEvent | Noted | Ended
-
-
-class State(Enum):
-    """Where a slot stands."""
-
-    REQUESTED = auto()
-    RESOLVED = auto()
-    LIVE = auto()
-    EXTENDING = auto()
-    REFUSED = auto()
-
-
-class Signal(Enum):
-    """What can happen to a slot."""
-
-    LOADING = auto()
-    RESOLVED = auto()
-    BARS = auto()
-    COMPLETED = auto()
-    ASK = auto()
-    REFUSED = auto()
-
-
-TRANSITIONS: Final[Mapping[tuple[State, Signal], State]] = {
-    (State.REQUESTED, Signal.LOADING): State.REQUESTED,
-    (State.REQUESTED, Signal.RESOLVED): State.RESOLVED,
-    (State.REQUESTED, Signal.BARS): State.REQUESTED,
-    (State.REQUESTED, Signal.COMPLETED): State.LIVE,
-    (State.REQUESTED, Signal.REFUSED): State.REFUSED,
-    (State.RESOLVED, Signal.LOADING): State.RESOLVED,
-    (State.RESOLVED, Signal.BARS): State.RESOLVED,
-    (State.RESOLVED, Signal.COMPLETED): State.LIVE,
-    (State.RESOLVED, Signal.REFUSED): State.REFUSED,
-    (State.LIVE, Signal.RESOLVED): State.LIVE,
-    (State.LIVE, Signal.BARS): State.LIVE,
-    (State.LIVE, Signal.ASK): State.EXTENDING,
-    (State.LIVE, Signal.REFUSED): State.REFUSED,
-    (State.EXTENDING, Signal.LOADING): State.EXTENDING,
-    (State.EXTENDING, Signal.RESOLVED): State.EXTENDING,
-    (State.EXTENDING, Signal.BARS): State.EXTENDING,
-    (State.EXTENDING, Signal.COMPLETED): State.LIVE,
-    (State.EXTENDING, Signal.REFUSED): State.REFUSED,
-}
-"""Every move there is; what is not here is noted and changes nothing."""
-
 _AWAITING: Final = frozenset({State.REQUESTED, State.RESOLVED, State.EXTENDING})
 
 
