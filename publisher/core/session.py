@@ -6,7 +6,8 @@ A TradingView connection carries any number of *chart sessions*. A free account
 may hold one series in each, so every series gets a chart session of its own,
 and with it isolation: whatever TradingView says of one chart session, down to
 ending it, touches one series. A series that is asked for again gets a new
-chart session, so answers to the old one find nobody and are dropped.
+chart session, so answers to the old one find nobody and are dropped. A request
+for history gets one of its own too, beside the live one of the same series.
 
 A series is asked for in one burst (`chart_create_session`, `resolve_symbol`,
 `create_series`); nothing has to be awaited in between. TradingView answers
@@ -101,6 +102,7 @@ _AWAITING: Final = frozenset({State.REQUESTED, State.RESOLVED, State.EXTENDING})
 @dataclass(slots=True)
 class _Slot:
     series: Series
+    request: str
     session: str
     deadline_ms: int
     state: State = State.REQUESTED
@@ -112,7 +114,7 @@ class Session:
     def __init__(self, token: str, now_ms: int, rng: random.Random) -> None:
         self._rng = rng
         self._slots: dict[str, _Slot] = {}
-        self._sessions: dict[Series, str] = {}
+        self._sessions: dict[tuple[Series, str], str] = {}
         self._outgoing = [requests.set_auth_token(token), requests.set_locale()]
         self._hello_deadline_ms: int | None = now_ms + HELLO_MS_MAX
         self._received_ms = now_ms
@@ -123,13 +125,16 @@ class Session:
 
     # What the caller asks for.
 
-    def subscribe(self, series: Series, bars: int, now_ms: int) -> None:
-        """Ask for a series, its newest bars first. Raises LocalProtocolError if it is there."""
-        if series in self._sessions:
+    def subscribe(self, series: Series, bars: int, now_ms: int, request: str = "") -> None:
+        """Ask for a series, its newest bars first. Raises LocalProtocolError if it is there.
+
+        A `request` of its own gets bars beside the live ones; its events bear its name.
+        """
+        if (series, request) in self._sessions:
             raise LocalProtocolError(f"{series} is subscribed already")
         session = "cs_" + "".join(self._rng.choices(_ID_LETTERS, k=12))
-        self._sessions[series] = session
-        self._slots[session] = _Slot(series, session, now_ms + ANSWER_MS_MAX)
+        self._sessions[series, request] = session
+        self._slots[session] = _Slot(series, request, session, now_ms + ANSWER_MS_MAX)
         self._outgoing += [
             requests.chart_create_session(session),
             requests.switch_timezone(session),
@@ -144,18 +149,18 @@ class Session:
             ),
         ]
 
-    def request_more(self, series: Series, bars: int, now_ms: int) -> None:
+    def request_more(self, series: Series, bars: int, now_ms: int, request: str = "") -> None:
         """Ask for older bars. Raises LocalProtocolError unless the series is live."""
-        session = self._sessions.get(series)
+        session = self._sessions.get((series, request))
         slot = self._slots.get(session or "")
         if slot is None or not self._move(slot, Signal.ASK):
             raise LocalProtocolError(f"{series} is not live")
         slot.deadline_ms = now_ms + ANSWER_MS_MAX
         self._outgoing.append(requests.request_more_data(slot.session, _SLOT, bars))
 
-    def unsubscribe(self, series: Series) -> None:
+    def unsubscribe(self, series: Series, request: str = "") -> None:
         """Let go of a series; of one that is not there, do nothing."""
-        session = self._sessions.pop(series, None)
+        session = self._sessions.pop((series, request), None)
         if session is not None:
             del self._slots[session]
             self._outgoing.append(requests.chart_delete_session(session))
@@ -235,12 +240,17 @@ class Session:
             case said.SeriesLoading():
                 return self._moved(slot, Signal.LOADING, None)
             case said.SymbolResolved():
-                return self._moved(slot, Signal.RESOLVED, Resolved(slot.series, message.info))
+                resolved = Resolved(slot.series, message.info, slot.request)
+                return self._moved(slot, Signal.RESOLVED, resolved)
             case said.BarsReceived():
                 return self._bars(slot, message)
             case said.SeriesCompleted():
                 answered = HistoryAnswered(
-                    slot.series, message.update_mode, message.update_period_ms, message.exhausted
+                    slot.series,
+                    message.update_mode,
+                    message.update_period_ms,
+                    message.exhausted,
+                    slot.request,
                 )
                 return self._moved(slot, Signal.COMPLETED, answered)
             case said.SymbolRefused() | said.SlotRefused() | said.ChartRefused():
@@ -259,7 +269,7 @@ class Session:
             return []
         if bars.turnaround not in {None, _TURNAROUND}:
             return [Noted("stray", f"turnaround {bars.turnaround}")]
-        event = BarsArrived(slot.series, bars, message.server_time_ms)
+        event = BarsArrived(slot.series, bars, message.server_time_ms, slot.request)
         return self._moved(slot, Signal.BARS, event)
 
     def _refuse(
@@ -267,16 +277,15 @@ class Session:
     ) -> list[Event]:
         if not self._move(slot, Signal.REFUSED):
             return []
-        return [Refused(slot.series, _series_error(slot.series, message))]
+        return [Refused(slot.series, _series_error(slot.series, message), slot.request)]
 
-    def _interrupt(self, slot: _Slot, reason: str) -> Interrupted:
-        self.unsubscribe(slot.series)
-        return Interrupted(slot.series, reason)
+    def _interrupt(self, slot: _Slot, reason: str, *, unanswered: bool = False) -> Interrupted:
+        self.unsubscribe(slot.series, slot.request)
+        return Interrupted(slot.series, reason, unanswered, slot.request)
 
     def _give_up(self, slot: _Slot) -> Interrupted:
-        self.unsubscribe(slot.series)
         reason = f"no answer within {ANSWER_MS_MAX} ms"
-        return Interrupted(slot.series, reason, unanswered=slot.state is State.EXTENDING)
+        return self._interrupt(slot, reason, unanswered=slot.state is State.EXTENDING)
 
     def _moved(self, slot: _Slot, signal: Signal, event: Event | None) -> list[Event]:
         if not self._move(slot, signal):

@@ -25,6 +25,8 @@ class Resolved:
 
     series: Series
     info: said.SymbolInfo
+    request: str = ""
+    """Whose slot it is: a request for history, or empty for the live one; so below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class BarsArrived:
     series: Series
     bars: said.SlotBars
     server_time_ms: int | None
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class HistoryAnswered:
     update_mode: str
     update_period_ms: int
     exhausted: str | None
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Refused:
 
     series: Series
     error: SeriesError
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Interrupted:
     reason: str
     unanswered: bool = False
     """True where it was a request for older bars that found no answer."""
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
