@@ -110,7 +110,8 @@ def _publish(
 
 def _policy(settings: PublisherSettings) -> Policy:
     token = settings.auth_token.get_secret_value() if settings.auth_token else ANONYMOUS_TOKEN
-    return Policy(token, settings.history_bars, settings.settle_ms)
+    requests_max = settings.history_requests_per_hour_max
+    return Policy(token, settings.history_bars, settings.settle_ms, requests_max)
 
 
 def _wanted(

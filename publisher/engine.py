@@ -17,11 +17,13 @@ from typing import Final
 from publisher.commands import Answer
 from publisher.core import session as heard
 from publisher.core.backoff import Backoff
+from publisher.core.budget import REQUESTS_PER_HOUR_MAX, Budget
 from publisher.core.messages import ANONYMOUS_TOKEN
 from publisher.core.session import Session
 from publisher.delivery import Delivery
 from publisher.errors import Fenced, PublisherError, RemoteProtocolError, StoreError, StoreRefused
 from publisher.hearing import Hearing
+from publisher.history import Histories
 from publisher.notes import Notes
 from publisher.ports import (
     RENEW_MS,
@@ -58,6 +60,7 @@ class Policy:
     token: str
     history_bars: int
     settle_ms: int
+    history_requests_per_hour_max: int = REQUESTS_PER_HOUR_MAX
 
     def __repr__(self) -> str:
         return f"Policy(history_bars={self.history_bars}, settle_ms={self.settle_ms})"
@@ -82,6 +85,8 @@ class Engine:
         self.notes = Notes(ports.clock, self._delivery)
         self._roster = Roster(ports, self._delivery, self.notes, policy.history_bars)
         self._hearing = Hearing(ports, self._delivery, self.notes, self._roster, policy.settle_ms)
+        budget = Budget(policy.history_requests_per_hour_max)
+        self._histories = Histories(ports, self._delivery, self.notes, budget, policy.settle_ms)
         self._session: Session | None = None
         self._connection = 0
         self._connect_at_ms = 0
@@ -119,6 +124,7 @@ class Engine:
         self._keep_connection(now_ms)
         if self._session is not None and self._inbox.empty():
             self._expire(self._session, now_ms, drained_ms)
+        self._histories.turn(self._session, now_ms)
         if self._session is not None:
             self._roster.start(self._session, now_ms)
             frames = self._session.outgoing()
@@ -140,12 +146,16 @@ class Engine:
     def _wait_ms(self) -> int:
         """How long this turn may sleep: hardly, while something waits and the bus takes it."""
         waits = self._delivery.busy or any(p.outbox for p in self._roster.publications.values())
+        waits = waits or self._histories.handing_over
         return 1 if waits and self._delivery.trouble is None else TURN_MS_MAX
 
     def _take(self, fact: Fact) -> None:
         match fact:
             case Commanded():
-                self._roster.obey(fact.command, self._session)
+                if fact.command.action == "history":
+                    self._histories.accept(fact.command, self._ports.clock.monotonic_ms())
+                else:
+                    self._roster.obey(fact.command, self._session)
                 self._delivery.note_commands_read(fact.entry_id)
             case CommandRefused():
                 self._refuse_command(fact)
@@ -160,7 +170,7 @@ class Engine:
     def _refuse_command(self, fact: CommandRefused) -> None:
         self.notes.tell("command.refused", level="warning", reason=fact.reason)
         if fact.request is not None:
-            answer = Answer("", accepted=False, message=fact.reason)
+            answer = Answer("", accepted=False, message=fact.reason, code="invalid")
             self._delivery.answer(fact.request, answer)
         self._delivery.note_commands_read(fact.entry_id)
 
@@ -195,7 +205,8 @@ class Engine:
                     if isinstance(event, heard.BarsArrived):
                         # Not on connect: a peer that accepts and drops is not well.
                         self._reconnect.reset()
-                    self._hearing.hear(event, session, wall_ms, monotonic_ms)
+                    hearer = self._histories if event.request else self._hearing
+                    hearer.hear(event, session, wall_ms, monotonic_ms)
 
     def _expire(self, session: Session, now_ms: int, drained_ms: int) -> None:
         # What has arrived and was not read yet is no silence: this process was stalled.
@@ -219,7 +230,8 @@ class Engine:
         self._renew_at_ms = self._ports.clock.monotonic_ms() + RENEW_MS
 
     def _keep_connection(self, now_ms: int) -> None:
-        if self._session is None and now_ms >= self._connect_at_ms and self._roster.publications:
+        wanted = self._roster.publications or self._histories.wanting
+        if self._session is None and now_ms >= self._connect_at_ms and wanted:
             self._connection += 1
             self._connect_at_ms = now_ms + CONNECTING_MS_MAX
             self._ports.transport.open(self._connection)
@@ -233,6 +245,7 @@ class Engine:
         self._connect_at_ms = now_ms + delay_ms
         self.notes.tell("session.lost", level="warning", reason=error, retry_in_ms=delay_ms)
         self._roster.interrupt_all(now_ms)
+        self._histories.interrupt(str(error))
 
     def _flush(self, now_ms: int) -> None:
         flushed = self._delivery.flush(self._roster.publications)
@@ -273,6 +286,7 @@ class Engine:
         """Carry what waits to the bus, and let others have the lease."""
         publications = self._roster.publications
         self.notes.tell("publisher.stopped")
+        self._histories.stop(self._session)
         deadline_ms = self._ports.clock.monotonic_ms() + STOP_FLUSH_MS_MAX
         while (now_ms := self._ports.clock.monotonic_ms()) < deadline_ms:
             self._flush(now_ms)

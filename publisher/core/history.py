@@ -9,10 +9,9 @@ come newest first, so a span far back costs what lies behind it too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
+from publisher.commands import HISTORY_BARS_MAX
 from publisher.core.bars import (
-    FILL_BARS_MAX,
     REFUSED_TIMES_MAX,
     REQUEST_BARS_MAX,
     AskMore,
@@ -25,9 +24,6 @@ from publisher.core.bars import (
 )
 from publisher.core.messages import SlotBars
 from publisher.wire import DAY_MS, HOUR_MS, Bar, Series
-
-HISTORY_BARS_MAX: Final = FILL_BARS_MAX - 2 * REQUEST_BARS_MAX
-"""How many bars one request takes, and how many it looks back; a page may come on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +106,15 @@ class HistoryFill:
 
     def complete(self, exhausted: str | None, at: Moment) -> AskMore | Reload | Fetched:
         """Take note that a page is complete; `exhausted` as in `HistoryAnswered`."""
+        return self._complete(exhausted, at, "")
+
+    def cut_short(self, reason: str, at: Moment) -> AskMore | Reload | Fetched:
+        """Make do with the pages that came; no more can be asked for."""
+        return self._complete("cut", at, reason)
+
+    def _complete(
+        self, exhausted: str | None, at: Moment, reason: str
+    ) -> AskMore | Reload | Fetched:
         oldest_ms, collected = self._ledger.oldest_ms, self._ledger.collected
         is_far = self.wanted is None and collected >= self._reach
         bars: list[Bar] = []
@@ -125,7 +130,7 @@ class HistoryFill:
                     bars.append(decision.bar)
         reasons = []
         if not self._reaches(bars, oldest_ms, exhausted):
-            reasons.append(self._limit(exhausted, collected))
+            reasons.append(reason or self._limit(exhausted, collected))
         if lost := self._lost(bars):
             reasons.append(f"{lost} that TradingView sent cannot be bars and are left out")
         return Fetched(bars, not reasons, "; ".join(reasons))
