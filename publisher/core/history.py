@@ -85,7 +85,6 @@ class HistoryFill:
 
     def begin(self, now_ms: int) -> int:
         """Start, or start over; return how many bars to ask for."""
-        self._refused.clear()
         return min(self._ledger.begin(now_ms), max(2, self._reach + 1))
 
     def set_delay(self, delay_ms: int) -> None:

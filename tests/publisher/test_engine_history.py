@@ -262,20 +262,19 @@ def test_an_unknown_symbol_is_refused_and_the_live_series_go_on() -> None:
     assert told["series"] == str(ETH)
 
 
-def test_a_symbol_whose_data_is_late_gives_no_bar_that_may_still_change() -> None:
+def test_the_end_of_a_bar_is_told_without_the_delay_of_its_symbol() -> None:
     world = Asking.live(BTC)
     world.ask(ETH, bars=3)
     world.resolve(ETH, delay=900)
-    # By its own end it is over, by TradingView's delayed data it is not.
-    world.update(
-        ETH, *(values(m, 100 + m) for m in range(-20, -14)), end=1, kind="timescale_update"
-    )
-    flags = {"data_completed": "end"}
-    world.say(
-        "series_completed", world.session_of(ETH), "sds_1", "delayed_streaming_900", "s1", flags
-    )
+    # The newest one ended 16 minutes ago, which is known since a minute.
+    late = [values(minute) for minute in range(-20, -16)]
+    world.update(ETH, *late, end=-1, kind="timescale_update")
+    chart, flags = world.session_of(ETH), {"data_completed": "end"}
+    world.say("series_completed", chart, "sds_1", "delayed_streaming_900", "s1", flags)
     world.turn(3)
-    assert world.minutes() == [-18, -17, -16]
+    assert world.minutes() == [-19, -18, -17]
+    ends = [bar.end_time_ms for bar in world.bars()]
+    assert ends == [None, None, NOW_MS - 16 * MINUTE_MS]
 
 
 # One after the other.
@@ -407,6 +406,7 @@ def test_a_budget_that_ends_between_two_pages_gives_what_came() -> None:
     assert (word.accepted, word.complete, word.code) == (True, False, "budget_spent")
     assert word.message.startswith("5 of 10 bars")
     assert word.message.endswith("ask again in 60 min")
+    assert world.store.told("history.completed")[0]["requests"] == 2
 
 
 def test_a_budget_that_ends_before_the_span_is_reached_is_a_refusal() -> None:
