@@ -20,9 +20,9 @@ from publisher.commands import Answer, Command
 from publisher.errors import RequestRefused
 from publisher.wire import Series
 from tests.acceptance.rig import Rig
-from tvbus import asking, bar_files
-from tvbus.asking import History, ask_history, history_command
+from tvbus import bar_files, fetching
 from tvbus.bar_files import save, table, to_csv, to_json
+from tvbus.fetching import History, ask_history, history_command
 from tvbus.shared import Bus
 
 BTC = "BTCUSDT-BINANCE-1m"
@@ -58,8 +58,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture
 def bus(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
     """A bus with a publisher that holds the lease, and little patience."""
-    monkeypatch.setattr(asking, "SILENCE_S_MAX", 2)
-    monkeypatch.setattr(asking, "DEAD_S", 1)
+    monkeypatch.setattr(fetching, "SILENCE_S_MAX", 2)
+    monkeypatch.setattr(fetching, "DEAD_S", 1)
     rig.client.flushall()
     rig.client.hset("tv:publisher", mapping={"holder": "x", "token": 1, "expires_ms": 10**14})
     bus = Bus.at(rig.url)

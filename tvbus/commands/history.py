@@ -19,8 +19,8 @@ from consumers.errors import UsageError
 from publisher.answers import Progress
 from publisher.commands import HISTORY_BARS_MAX
 from publisher.wire import Series
-from tvbus.asking import History, ask_history, history_command
 from tvbus.bar_files import check_target, save, table, to_csv, to_json
+from tvbus.fetching import History, ask_history, history_command
 from tvbus.shared import open_bus
 
 BARS_DEFAULT: Final = 500
