@@ -126,6 +126,16 @@ def plant(rig: Rig, folder: Path, names: tuple[str, ...], where: str) -> None:
             rig.settings[f"{name}_FILE"] = str(path)
 
 
+def fetch(url: str) -> bytes:
+    """Return a page's body, whatever its status."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return bytes(reply.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return bytes(error.read())
+
+
 def run(rig: Rig, search: Search, until: Callable[[], object] | None) -> int | None:
     """Run a publisher until something holds, or to its end; return its exit code."""
     listen = f"127.0.0.1:{free_port()}"
@@ -142,9 +152,7 @@ def run(rig: Rig, search: Search, until: Callable[[], object] | None) -> int | N
         eventually(until, "the publisher got there")
         code = None
         for page in ("metrics", "healthz"):
-            with suppress(urllib.error.HTTPError, OSError):
-                with urllib.request.urlopen(f"http://{listen}/{page}", timeout=5) as reply:
-                    search.take(page, reply.read())
+            search.take(page, fetch(f"http://{listen}/{page}"))
         for command in (["status"], ["status", "--json"], ["series"], ["doctor", "--offline"]):
             done = subprocess.run(
                 [sys.executable, "-m", "tvbus", *command],
