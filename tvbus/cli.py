@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from tvbus.commands import consume, demo, publish, series, simulate, status, subscribe, tail
+from tvbus.commands import (
+    consume,
+    demo,
+    login,
+    publish,
+    series,
+    simulate,
+    status,
+    subscribe,
+    tail,
+)
 from tvbus.shared import Shared
 
 app = typer.Typer(
@@ -28,6 +38,8 @@ app.command("status")(status.command)
 app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
 app.command("simulate")(simulate.command)
 
 
