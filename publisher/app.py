@@ -119,7 +119,12 @@ def _publish(
 
 
 def _policy(settings: PublisherSettings) -> Policy:
-    return Policy(settings.history_bars, settings.settle_ms, settings.require_realtime)
+    return Policy(
+        settings.history_bars,
+        settings.settle_ms,
+        settings.require_realtime,
+        settings.history_requests_per_hour_max,
+    )
 
 
 def _wanted(
