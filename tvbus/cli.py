@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tvbus.commands import consume, demo, publish, series, simulate, status, subscribe, tail
+from tvbus.commands import consume, demo, publish, search, series, simulate, status, subscribe, tail
 from tvbus.shared import Shared
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("status")(status.command)
 app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
+app.command("search")(search.command)
 app.command("simulate")(simulate.command)
 
 
