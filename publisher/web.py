@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests.auth import AuthBase
 
 from publisher.errors import ConnectFailed
 
@@ -21,8 +22,13 @@ BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 CHUNK_BYTES: Final = 65_536
 REASON_CHARACTERS_MAX: Final = 200
 
-# Compressed, a small page could fill the memory; redirects are answers like others.
-_HEADERS: Final = {"User-Agent": "tvbus", "Accept-Encoding": "identity"}
+CAUSES_MAX: Final = 10
+
+# No browser is imitated. Compressed, a small page could fill the memory.
+_HEADERS: Final = {
+    "User-Agent": "Mozilla/5.0 (compatible; tvbus)",
+    "Accept-Encoding": "identity",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +55,30 @@ def ask(
     """
     end_s = time.monotonic() + timeout_s
     try:
-        with requests.request(
-            method,
-            url,
-            params=parameters,
-            headers={**_HEADERS, **(headers or {})},
-            timeout=(min(CONNECT_S_MAX, timeout_s), timeout_s),
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            return Reply(response.status_code, response.headers, _read(response, url, end_s))
+        with requests.Session() as session:
+            # What is for this machine only goes through no proxy.
+            session.trust_env = url.startswith("https:")
+            session.auth = _NoCredentials()
+            with session.request(
+                method,
+                url,
+                params=parameters,
+                headers={**_HEADERS, **(headers or {})},
+                timeout=(min(CONNECT_S_MAX, timeout_s), timeout_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return Reply(response.status_code, response.headers, _read(response, url, end_s))
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise connect_error(url, error) from error
+
+
+class _NoCredentials(AuthBase):
+    """Keeps requests from sending what a ~/.netrc says."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Leave the request as it is."""
+        return request
 
 
 def _read(response: requests.Response, url: str, end_s: float) -> bytes:
@@ -107,6 +125,8 @@ def _deepest(causes: list[BaseException]) -> str:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and what led to it; requests wraps urllib3, which wraps the system's."""
     cause: BaseException | None = error
-    while cause is not None:
+    for _ in range(CAUSES_MAX):
+        if cause is None:
+            return
         yield cause
         cause = cause.__cause__ or cause.__context__

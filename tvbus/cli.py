@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from tvbus.commands import consume, demo, publish, search, series, simulate, status, subscribe, tail
+from tvbus.commands import (
+    consume,
+    demo,
+    doctor,
+    publish,
+    search,
+    series,
+    simulate,
+    status,
+    subscribe,
+    tail,
+)
 from tvbus.shared import Shared
 
 app = typer.Typer(
@@ -29,6 +40,7 @@ app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
 app.command("search")(search.command)
+app.command("doctor")(doctor.command)
 app.command("simulate")(simulate.command)
 
 
