@@ -12,6 +12,7 @@ from tvbus.commands import (
     consume,
     demo,
     doctor,
+    login,
     publish,
     search,
     series,
@@ -39,6 +40,8 @@ app.command("status")(status.command)
 app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
 app.command("search")(search.command)
 app.command("doctor")(doctor.command)
 app.command("simulate")(simulate.command)
