@@ -11,8 +11,10 @@ import typer
 from tvbus.commands import (
     consume,
     demo,
+    doctor,
     login,
     publish,
+    search,
     series,
     simulate,
     status,
@@ -40,6 +42,8 @@ app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+app.command("search")(search.command)
+app.command("doctor")(doctor.command)
 app.command("simulate")(simulate.command)
 
 

@@ -30,6 +30,7 @@ they only prove that the peer lives.
 from __future__ import annotations
 
 import random
+import shlex
 import string
 from dataclasses import dataclass
 from typing import Any, Final
@@ -337,7 +338,7 @@ def _series_error(
         return SeriesRefused(f"TradingView refused {series}: {message.reason}")
     if message.reason == "invalid symbol":
         return SymbolUnknown(
-            f"TradingView does not know {name}: check symbol and exchange on tradingview.com"
+            f"TradingView does not know {name}: try `tvbus search {shlex.quote(series.symbol)}`"
         )
     details = " ".join(message.details)
     return SeriesRefused(f"TradingView does not give {name}: {message.reason} {details}".rstrip())

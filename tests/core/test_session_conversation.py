@@ -334,8 +334,17 @@ def test_two_errors_for_one_cause_are_one_refusal() -> None:
     (refused,) = talk.say("symbol_error", BTC, "sds_sym_1", "invalid symbol")
     assert isinstance(refused, Refused)
     assert isinstance(refused.error, SymbolUnknown)
-    assert "BINANCE:BTCUSDT" in str(refused.error)
+    assert str(refused.error) == (
+        "TradingView does not know BINANCE:BTCUSDT: try `tvbus search BTCUSDT`"
+    )
     assert talk.say("series_error", BTC, "sds_1", "s1", "resolve error", "node") == []
+
+
+def test_the_advice_for_an_unknown_symbol_can_be_pasted_into_a_shell() -> None:
+    series = Series("M&M", "NSE", "1m")
+    (refused,) = Talk(series).say("symbol_error", series, "sds_sym_1", "invalid symbol")
+    assert isinstance(refused, Refused)
+    assert str(refused.error).endswith("try `tvbus search 'M&M'`")
 
 
 def test_a_refusal_says_what_was_refused_and_why() -> None:
