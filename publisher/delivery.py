@@ -69,6 +69,7 @@ class Delivery:
         self._answers: deque[tuple[str, list[Reply]]] = deque()
         self._answers_waiting = 0
         self._commands_read: str | None = None
+        self._session: bytes | None = None
         self._refused_until_ms: dict[str, int] = {}
         self.dropped: Counter[str] = Counter()
         """How many events and answers could not wait any longer."""
@@ -120,6 +121,10 @@ class Delivery:
         """Let the position in the requests wait."""
         self._commands_read = entry_id
 
+    def put_session(self, session: bytes) -> None:
+        """Let what is known of the session wait."""
+        self._session = session
+
     @property
     def busy(self) -> bool:
         """True while something other than bars waits that the bus may take now."""
@@ -129,6 +134,7 @@ class Delivery:
             "answers": self._answers,
             "events": self._events,
             "commands": self._commands_read,
+            "session": self._session,
         }
         return any(facts and self._may_try(name) for name, facts in waiting.items())
 
@@ -246,6 +252,12 @@ class Delivery:
             self._try("events", self._put_events)
         if self._commands_read is not None and self._try("commands", self._put_commands_read):
             self._commands_read = None
+        if self._session is not None and self._try("session", self._put_session):
+            self._session = None
+
+    def _put_session(self) -> None:
+        assert self._session is not None
+        self._store.put_session(self._session)
 
     def _put_listed(self) -> None:
         self._store.list_series([publication.summary for publication in self._listed.values()])

@@ -179,6 +179,10 @@ class Store(Protocol):
         """Answer a request."""
         ...
 
+    def put_session(self, session: bytes) -> None:
+        """Say as whom TradingView is read, JSON, beside the lease."""
+        ...
+
     def note_commands_read(self, entry_id: str) -> None:
         """Remember up to where requests are done."""
         ...
@@ -205,6 +209,7 @@ class Ports:
     """The outside world, as the engine sees it."""
 
     clock: Clock
+    tokens: TokenSource
     transport: Transport
     store: Store
     lease: Lease

@@ -30,6 +30,7 @@ they only prove that the peer lives.
 from __future__ import annotations
 
 import random
+import shlex
 import string
 from dataclasses import dataclass
 from typing import Any, Final
@@ -54,6 +55,7 @@ from publisher.core.session_events import (
     State,
 )
 from publisher.errors import (
+    AccountStopped,
     ConnectionLost,
     LocalProtocolError,
     PeerSilent,
@@ -61,6 +63,7 @@ from publisher.errors import (
     RemoteProtocolError,
     SeriesError,
     SeriesRefused,
+    SessionExpired,
     SymbolUnknown,
 )
 from publisher.wire import Series
@@ -148,6 +151,10 @@ class Session:
                 bars=bars,
             ),
         ]
+
+    def renew(self, token: str) -> None:
+        """Go on with another token; nothing that was asked for is touched."""
+        self._outgoing.append(requests.set_auth_token(token))
 
     def request_more(self, series: Series, bars: int, now_ms: int, request: str = "") -> None:
         """Ask for older bars. Raises LocalProtocolError unless the series is live."""
@@ -309,6 +316,13 @@ class Session:
 
 
 def _connection_error(reason: str) -> PublisherError:
+    if "bad auth token" in reason:
+        return SessionExpired(f"TradingView does not accept the token any more: {reason}")
+    if "banned" in reason:
+        return AccountStopped(
+            f"TradingView says {reason!r}: nothing is tried again; look at tradingview.com in a "
+            "browser, and when it is settled run `tvbus login`, or `tvbus logout` without account"
+        )
     if "unknown_session_id" in reason:
         return RemoteProtocolError(f"TradingView lost a chart session: {reason}")
     return ConnectionLost(f"TradingView ended the connection: {reason}")
@@ -324,7 +338,7 @@ def _series_error(
         return SeriesRefused(f"TradingView refused {series}: {message.reason}")
     if message.reason == "invalid symbol":
         return SymbolUnknown(
-            f"TradingView does not know {name}: check symbol and exchange on tradingview.com"
+            f"TradingView does not know {name}: try `tvbus search {shlex.quote(series.symbol)}`"
         )
     details = " ".join(message.details)
     return SeriesRefused(f"TradingView does not give {name}: {message.reason} {details}".rstrip())

@@ -181,6 +181,11 @@ class RedisStore:
             pipeline.pexpire(key, REPLIES_EXPIRE_MS)
             pipeline.execute()
 
+    def put_session(self, session: bytes) -> None:
+        """Say as whom TradingView is read, beside the lease. Raises StoreError."""
+        with _translated(self._keys.publisher):
+            self._client.hset(self._keys.publisher, "session", session)
+
     def note_commands_read(self, entry_id: str) -> None:
         """Remember up to where requests are done. Raises StoreError."""
         with _translated(self._keys.publisher):

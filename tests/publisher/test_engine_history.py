@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS, World, values
+from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS, World, values, web_token
 
 from publisher import engine, history
 from publisher.answers import CHUNK_BARS_MAX, Chunk, HistoryBar, Progress, Reply
@@ -15,6 +15,7 @@ from publisher.core import session as heard
 from publisher.core.bars import UNANSWERED_MAX
 from publisher.core.budget import Budget
 from publisher.core.session import ANSWER_MS_MAX, Session
+from publisher.core.tokens import Limits
 from publisher.errors import ConnectionLost
 from publisher.ports import Commanded
 from publisher.wire import HOUR_MS, Series
@@ -31,7 +32,7 @@ class Asking(World):
     @classmethod
     def live(cls, *series: Series, requests_max: int = 120) -> Asking:
         """One that publishes these series, all live."""
-        world = cls(*series)
+        world = cls(*series, token=web_token())
         world.allow(requests_max)
         world.go_live(*series)
         return world
@@ -166,7 +167,7 @@ def test_a_symbol_that_was_never_traded_has_no_bars() -> None:
 
 def test_the_plans_window_bounds_what_is_asked_for() -> None:
     world = Asking.live(BTC)
-    world.engine._histories._bars_max = lambda: 2
+    world.engine._roster.limits = Limits("small", bars=2, series=None, connections=None)
     world.ask(bars=10)
     world.page(BTC, -3)
     assert world.minutes() == [-2, -1]
