@@ -17,7 +17,7 @@ from publisher.core.governor import utc_text
 from publisher.core.signin import Answer, Cookies, Session, account_of, clean_cookie
 from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims
 from publisher.errors import AccountStopped, SessionExpired, SignInError
-from publisher.password import Means, PasswordSignIn, TotpCodes, fetch_token, register_cookies
+from publisher.password import Means, PasswordSignIn, TotpCodes, fetch_home, register_cookies
 from publisher.settings import AccountSettings
 
 REFUSED_AGAIN_MS: Final = 600_000
@@ -155,10 +155,10 @@ class Access:
         """Return a new token for cookies, once for each that is refused."""
         if rejected is not None and self._refused_again(rejected):
             raise SessionExpired("TradingView refuses the new token of these cookies too")
-        text, answer = fetch_token(self._means.pages, cookies)
-        if rejected is not None and text == rejected.text:
+        home, answer = fetch_home(self._means.pages, cookies)
+        if rejected is not None and home.token == rejected.text:
             raise SessionExpired("TradingView gives the token again that it refuses")
-        token = self._token(text, way, username, answer.server_ms)
+        token = self._token(home.token, way, username, answer.server_ms)
         if rejected is not None:
             self._replacement = _Replacement(token, self._means.clock.monotonic_ms())
         return token, answer

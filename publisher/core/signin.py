@@ -38,6 +38,7 @@ TEXT_CHARACTERS_MAX: Final = 200
 NAME_CHARACTERS_MAX: Final = 256
 
 _TOKEN: Final = re.compile(r'"auth_token"\s*:\s*"([^"\\\s]+)"')
+_NICK: Final = re.compile(rf'"username"\s*:\s*"([^"\\]{{1,{NAME_CHARACTERS_MAX}}})"')
 _COOKIE: Final = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")
 _BAN: Final = re.compile(r"(?<![a-z])(?:banned|blocked)", re.IGNORECASE)
 
@@ -93,6 +94,15 @@ class SignedIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """The home page of somebody who is signed in."""
+
+    token: SecretStr
+    nick: str
+    """What TradingView calls the user; empty where the page does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class FactorWanted:
     """The password is right; a second factor is wanted, one of these kinds."""
 
@@ -142,8 +152,8 @@ def read_code_answer(answer: Answer) -> SignedIn | CodeWrong | PageShown | Refus
     return _refused_page(answer)
 
 
-def read_home(answer: Answer) -> SecretStr | None:
-    """Return the token of the home page, None where it knows nobody.
+def read_home(answer: Answer) -> Home | None:
+    """Return what the home page says of who is signed in, None where it knows nobody.
 
     Raises ConnectFailed or RemoteProtocolError where this is not the home page.
     """
@@ -153,8 +163,10 @@ def read_home(answer: Answer) -> SecretStr | None:
     if answer.status != 200:
         raise RemoteProtocolError(f"TradingView's home page answered {answer.status}")
     found = _TOKEN.search(answer.body)
-    if found is not None:
-        return _token(found[1])
+    token = None if found is None else _token(found[1])
+    if token is not None:
+        nick = _NICK.search(answer.body)
+        return Home(token, "" if nick is None else nick[1])
     if not answer.whole:
         raise RemoteProtocolError("TradingView's home page is longer than is read of it")
     return None
@@ -241,11 +253,7 @@ def _credentials(said: str) -> Refusal:
 
 
 def _unsent(said: str) -> Refusal:
-    return Refusal(
-        ChallengeRequired(
-            f"TradingView could not send the second factor's code ({said}): {BROWSER}"
-        )
-    )
+    return Refusal(ChallengeRequired(f"TradingView could not send the code ({said}): {BROWSER}"))
 
 
 _KNOWN: Final = {

@@ -105,17 +105,14 @@ class Pages:
         headers = dict(self._headers)
         if held:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in held.items())
+        method = "GET" if form is None else "POST"
         sent_ms = self._clock.wall_ms()
         try:
-            response = session.request(
-                "GET" if form is None else "POST",
-                url,
-                data=form,
-                headers=headers,
-                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-                allow_redirects=False,
-                stream=True,
-            )
+            request = session.prepare_request(requests.Request(method, url, headers, data=form))
+            # Not `Session.send`: that reads the whole body of a redirect, whatever its size.
+            options: Any = session.merge_environment_settings(url, {}, True, None, None)
+            timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+            response = session.get_adapter(url).send(request, timeout=timeout, **options)
         except requests.RequestException as error:
             raise _failure(url, error) from error
         self._compare_clocks(sent_ms, _date_ms(response))
