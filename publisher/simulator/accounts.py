@@ -239,10 +239,7 @@ class Accounts:
 
     @staticmethod
     def _take_sent(session: _Session, code: str, now_ms: int) -> bool:
-        good = now_ms < session.code_until_ms and _same(session.code, code)
-        if good:
-            session.code_until_ms = 0
-        return good
+        return now_ms < session.code_until_ms and _same(session.code, code)
 
 
 class _Totp(pyotp.TOTP):

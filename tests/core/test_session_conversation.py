@@ -32,11 +32,13 @@ from publisher.core.session import (
     State,
 )
 from publisher.errors import (
+    AccountStopped,
     ConnectionLost,
     LocalProtocolError,
     PeerSilent,
     RemoteProtocolError,
     SeriesRefused,
+    SessionExpired,
     SymbolUnknown,
 )
 from publisher.wire import Series
@@ -365,10 +367,15 @@ def test_a_critical_error_refuses_the_series_of_its_chart_session_and_no_other()
 
 
 def test_a_protocol_error_ends_the_connection() -> None:
-    (ended,) = Talk(BTC).hear('{"m":"protocol_error","p":["bad auth token"]}')
-    assert isinstance(ended, Ended)
-    assert isinstance(ended.error, ConnectionLost)
-    assert "bad auth token" in str(ended.error)
+    for reason, kind in (
+        ("bad auth token", SessionExpired),
+        ("banned", AccountStopped),
+        ("wrong data", ConnectionLost),
+    ):
+        (ended,) = Talk(BTC).hear(json.dumps({"m": "protocol_error", "p": [reason]}))
+        assert isinstance(ended, Ended)
+        assert type(ended.error) is kind
+        assert reason in str(ended.error)
     term = '{unknown_session_id,<<"create_series">>}'
     (ended,) = Talk(BTC).hear(json.dumps({"m": "protocol_error", "p": [term]}))
     assert isinstance(ended, Ended)
