@@ -12,6 +12,7 @@ from tvbus.commands import (
     consume,
     demo,
     doctor,
+    history,
     login,
     publish,
     search,
@@ -40,6 +41,7 @@ app.command("status")(status.command)
 app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
+app.command("history")(history.command)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("search")(search.command)

@@ -146,7 +146,7 @@ class HistoryFill:
     def _limit(self, exhausted: str | None, collected: int) -> str:
         """Return why no older bars came."""
         if exhausted == "end":
-            return "TradingView has no older ones"
+            return "TradingView has no older ones" if collected else "TradingView has none"
         if exhausted is not None:
             return "TradingView gives this account no older ones"
         if collected < self._reach:

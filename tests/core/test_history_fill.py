@@ -138,7 +138,7 @@ def test_a_symbol_without_bars_is_no_error() -> None:
     fill = newest(10)
     fill.begin(minute(0))
     fetched = fill.complete("end", at(minute(0)))
-    assert fetched == Fetched([], False, "TradingView has no older ones")
+    assert fetched == Fetched([], False, "TradingView has none")
 
 
 def test_the_plans_window_bounds_what_is_asked_for() -> None:

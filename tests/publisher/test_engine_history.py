@@ -155,6 +155,16 @@ def test_fewer_bars_than_were_asked_for_are_told() -> None:
     assert not word.complete
 
 
+def test_a_symbol_that_was_never_traded_has_no_bars() -> None:
+    world = Asking.live(BTC)
+    world.ask(ETH, bars=3)
+    flags = {"data_completed": "end"}
+    world.say("series_completed", world.session_of(ETH), "sds_1", "streaming", "s1", flags)
+    world.turn(2)
+    message = "0 of 3 bars: TradingView has none"
+    assert world.last_word() == Answer(str(ETH), True, message, complete=False, count=0)
+
+
 def test_the_plans_window_bounds_what_is_asked_for() -> None:
     world = Asking.live(BTC)
     world.engine._roster.limits = Limits("small", bars=2, series=None, connections=None)
