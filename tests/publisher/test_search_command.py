@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
+from command_runs import Run
 from publisher_servers import Server
-from pydantic import SecretStr
 from web_pages import Page, serve
 
-from bus import logs
-from bus.settings import BusSettings
 from publisher.commands import Answer, Command
 from publisher.settings import WebSettings
 from publisher.wire import Keys, Series
 from tvbus import suggest
-from tvbus.cli import app
-from tvbus.exits import exit_code
 
 FOUND: list[dict[str, Any]] = [
     {
@@ -50,47 +41,6 @@ FOUND: list[dict[str, Any]] = [
 
 def listed(symbols: list[dict[str, Any]], remaining: int = 0) -> Page:
     return 200, json.dumps({"symbols_remaining": remaining, "symbols": symbols}).encode()
-
-
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[list[str]]:
-        return [line.split() for line in self.out.splitlines()]
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Run]:
-    """Run a command in this process, with these settings alone."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TVBUS_STATE_DIR", str(tmp_path))
-
-    def command(*arguments: str, **settings: str) -> Ended:
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["tvbus", *arguments])
-        code = exit_code(app)
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, printed.err)
-
-    yield command
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    logs.forget_secrets()
 
 
 def test_the_first_column_can_be_pasted_and_a_root_cannot(run: Run) -> None:
@@ -138,7 +88,7 @@ def test_nothing_found_is_a_failure_with_a_hint(
         ended = run("search", "zzz", *flags, TVBUS_SEARCH_URL=pages.url)
         assert (ended.code, "nothing found for 'zzz'" in ended.out) == (1, True)
         assert hint in ended.out
-        ended = run("search", "zzz", "--json")
+        ended = run("search", "zzz", "--json", TVBUS_SEARCH_URL=pages.url)
         assert (ended.code, json.loads(ended.out)["results"]) == (1, [])
 
 
@@ -171,7 +121,6 @@ AAPL = [
     {"symbol": "AAPLE", "exchange": "NYSE", "type": "stock"},
 ]
 UNKNOWN = Answer("AAPL-NYSE-5m", False, "TradingView does not know NYSE:AAPL: try something")
-SETTINGS = BusSettings(redis_url=SecretStr("redis://127.0.0.1:1"))
 
 
 def settings(url: str) -> WebSettings:

@@ -20,11 +20,12 @@ from bus.settings import BusSettings
 from publisher.settings import PublisherSettings
 from publisher.wire import Keys
 from tvbus.doctor.finding import Finding, note, ok
+from tvbus.doctor.judge_account import judge_account
 from tvbus.doctor.judge_bus import judge_bus
 from tvbus.doctor.judge_machine import judge_folder, judge_health, judge_settings
-from tvbus.doctor.judge_web import judge_account, judge_page, judge_socket
+from tvbus.doctor.judge_web import judge_page, judge_socket
 from tvbus.doctor.look_account import look_account
-from tvbus.doctor.look_bus import look_bus
+from tvbus.doctor.look_bus import bus_url, look_bus
 from tvbus.doctor.look_machine import look_folder, look_health, look_settings
 from tvbus.doctor.look_web import look_page, look_socket
 from tvbus.exits import FAILURE
@@ -80,7 +81,8 @@ def _examine(context: typer.Context, *, offline: bool) -> Iterator[Finding]:
     if settings is None:
         return
     yield from judge_folder(look_folder(settings.state_dir))
-    facts, client = look_bus(settings)
+    url = bus_url(settings)
+    facts, client = look_bus(settings, url)
     yield from judge_bus(facts)
     if client is not None:
         yield _publisher(client, settings)
@@ -89,7 +91,7 @@ def _examine(context: typer.Context, *, offline: bool) -> Iterator[Finding]:
         return
     if settings.listen:
         yield from judge_health(look_health(settings.listen))
-    yield from judge_account(look_account(settings))
+    yield from judge_account(look_account(settings, url if client else None))
     if offline:
         return
     yield from judge_page(look_page(settings))

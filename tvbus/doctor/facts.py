@@ -126,6 +126,10 @@ class AccountFacts:
     cookies: bool
     stored: StoredFacts
     password: bool
+    totp_trouble: str
+    """Why the secret of the second factor cannot be used."""
+    signin_trouble: str
+    """Why no sign-in with a password may be made now."""
     allow_anonymous: bool
     series: int
     """How many series the settings want."""

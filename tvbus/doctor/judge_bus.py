@@ -20,7 +20,7 @@ DENIED_SHOWN_MAX: Final = 6
 
 # What one side alone runs tells whether a user is meant for that side.
 _PUBLISHES: Final = frozenset({"EVALSHA", "SCRIPT LOAD", "HSET", "RPUSH"})
-_CONSUMES: Final = frozenset({"XREADGROUP", "XGROUP CREATE", "XACK", "XAUTOCLAIM"})
+_CONSUMES: Final = frozenset({"XREADGROUP", "XGROUP CREATE", "XACK", "XCLAIM", "XAUTOCLAIM"})
 _RANK: Final = {"ok": 0, "note": 1, "problem": 2}
 
 

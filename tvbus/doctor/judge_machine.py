@@ -107,7 +107,7 @@ def judge_health(facts: HealthFacts) -> Iterator[Finding]:
         yield ok(check, f"{listen} is free for a publisher")
     elif not facts.state:
         found = f"another program listens at {listen}"
-        yield problem(check, found, "set TVBUS_LISTEN to another port, or to nothing")
+        yield problem(check, found, "set TVBUS_LISTEN to another port")
     elif facts.troubles or facts.status != 200:
         found = f"{listen} says {facts.state}, with trouble: {'; '.join(facts.troubles)}"
         yield problem(check, found, "see its log and `tvbus status`")

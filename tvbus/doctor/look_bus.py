@@ -22,7 +22,7 @@ from redis.exceptions import (
 
 from bus.connection import Client, address, connect_writer
 from bus.embedded import NO_BUS, check_supported, find_url
-from bus.errors import BusError, EmbeddedUnsupported
+from bus.errors import BusError, EmbeddedUnsupported, SettingsInvalid
 from bus.settings import BusSettings
 from publisher.wire import Keys, Series
 from tvbus.doctor.facts import BusFacts, NodeFacts
@@ -33,6 +33,11 @@ NODES_MAX: Final = 16
 Command = tuple[str | int, ...]
 _SERIES: Final = Series("TVBUS-DOCTOR", "NOWHERE", "1D")
 _SHA: Final = "0" * 40
+
+
+CONNECTING: Final = ("PING",)
+"""What every client runs."""
+READING: Final = ("EXISTS", "XRANGE", "XREVRANGE", "HGETALL", "TYPE")
 
 
 def publishing(keys: Keys) -> dict[str, Command]:
@@ -56,6 +61,8 @@ def publishing(keys: Keys) -> dict[str, Command]:
         "PEXPIRE": ("PEXPIRE", keys.replies("x"), 1),
         "TIME": ("TIME",),
         "TYPE": ("TYPE", bars),
+        "GET": ("GET", keys.signin),
+        "SET": ("SET", keys.signin, "x"),
     }
 
 
@@ -66,7 +73,9 @@ def consuming(keys: Keys) -> dict[str, Command]:
         "XREADGROUP": ("XREADGROUP", "GROUP", "g", "c", "STREAMS", bars, ">"),
         "XGROUP CREATE": ("XGROUP", "CREATE", bars, "g", "0"),
         "XACK": ("XACK", bars, "g", "0-1"),
+        "XGROUP DELCONSUMER": ("XGROUP", "DELCONSUMER", bars, "g", "c"),
         "XAUTOCLAIM": ("XAUTOCLAIM", bars, "g", "c", 1, "0"),
+        "XCLAIM": ("XCLAIM", bars, "g", "c", 1, "0-1"),
         "XPENDING": ("XPENDING", bars, "g"),
         "XADD": ("XADD", keys.dead("g"), "*", "bar", "x"),
         "XINFO": ("XINFO", "STREAM", bars),
@@ -77,24 +86,30 @@ def consuming(keys: Keys) -> dict[str, Command]:
     }
 
 
-def look_bus(settings: BusSettings) -> tuple[BusFacts, Client | None]:
-    """Look at the bus that the settings name; the client is there where it answers."""
+def bus_url(settings: BusSettings) -> str | None:
+    """Return the address that the settings give, else that of the embedded server that runs."""
     given = settings.redis_url
-    url = given.get_secret_value() if given else find_url(settings.state_dir)
+    return given.get_secret_value() if given else find_url(settings.state_dir)
+
+
+def look_bus(settings: BusSettings, url: str | None) -> tuple[BusFacts, Client | None]:
+    """Look at the bus at an address; the client is there where it answers."""
     if url is None:
         return _no_embedded(), None
-    where = address(url)
+    where, embedded = address(url), settings.redis_url is None
     try:
         client = connect_writer(url)
         _ping(client)
     except AuthenticationError as error:
         advice = "put user and password into TVBUS_REDIS_URL: SCHEME://USER:PASSWORD@HOST"
-        return BusFacts(where, given is None, f"{where} does not let us in: {error}", advice), None
+        return BusFacts(where, embedded, f"{where} does not let us in: {error}", advice), None
+    except SettingsInvalid as error:
+        return BusFacts(where, embedded, str(error)), None
     except (RedisError, RedisClusterException, BusError) as error:
-        advice = "is it running, and is TVBUS_REDIS_URL right?"
-        return BusFacts(where, given is None, f"no bus at {where}: {error}", advice), None
+        advice = "is it running?" if embedded else "is it running, and is TVBUS_REDIS_URL right?"
+        return BusFacts(where, embedded, f"no bus at {where}: {error}", advice), None
     nodes = tuple(_look_node(name, node, settings.prefix) for name, node in _nodes(client, where))
-    facts = BusFacts(where, given is None, clustered=_is_cluster(client), nodes=nodes)
+    facts = BusFacts(where, embedded, clustered=_is_cluster(client), nodes=nodes)
     return facts, client
 
 
@@ -179,20 +194,29 @@ def _texts(reply: Any) -> dict[str, str]:
 def denied(node: Client, commands: Mapping[str, Command]) -> dict[str, str] | None:
     """Return which commands this user cannot run, and why; None where that cannot be asked.
 
-    None of them is run.
+    None of them is run, unless the user may open no transaction: then those are that
+    only read, and of the others nothing is known.
     """
-    refused = {}
     try:
         with _connection(node) as connection:
-            _say(connection, "MULTI")
-            for name, command in commands.items():
-                try:
-                    _say(connection, *command)
-                except ResponseError as error:
-                    if _means_denied(error):
-                        refused[name] = str(error)
+            try:
+                _say(connection, "MULTI")
+            except ResponseError:
+                reading = {name: commands[name] for name in READING if name in commands}
+                return _denied(connection, reading) or None
+            return _denied(connection, commands)
     except RedisError:
         return None
+
+
+def _denied(connection: Any, commands: Mapping[str, Command]) -> dict[str, str]:
+    refused = {}
+    for name, command in commands.items():
+        try:
+            _say(connection, *command)
+        except ResponseError as error:
+            if _means_denied(error):
+                refused[name] = str(error)
     return refused
 
 
