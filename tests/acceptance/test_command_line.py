@@ -86,9 +86,19 @@ def test_a_mistake_is_told_in_one_line(
         assert done.stderr.count(", was ") <= 1
 
 
-COMMANDS = (
-    "demo publish consume tail status series subscribe unsubscribe search doctor simulate".split()
-)  # noqa: SIM905
+COMMANDS = [
+    "demo",
+    "publish",
+    "consume",
+    "tail",
+    "status",
+    "series",
+    "subscribe",
+    "unsubscribe",
+    "search",
+    "doctor",
+    "simulate",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

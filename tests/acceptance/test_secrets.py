@@ -79,7 +79,7 @@ class Search:
     def take_everything(self) -> None:
         """All files that were written, the bus's own among them, and all of its keys."""
         for path in self.folder.rglob("*"):
-            if path.is_file() and "planted" not in path.name:
+            if path.is_file() and "planted" not in path.name and path.name != "tvbus.toml":
                 self.take(str(path), path.read_bytes())
         for key in self.rig.client.scan_iter():
             with suppress(Exception):
