@@ -96,6 +96,9 @@ COMMANDS = [
     "subscribe",
     "unsubscribe",
     "search",
+    "history",
+    "login",
+    "logout",
     "doctor",
     "simulate",
 ]
