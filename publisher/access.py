@@ -71,6 +71,10 @@ class Access:
             raise SignInError("TradingView lets nobody read anonymously now: run `tvbus login`")
         return replace(ANONYMOUS, failures=told)
 
+    def stop(self, reason: str) -> None:
+        """TradingView banned us: let no token be had until a person signed in."""
+        self._means.governor.stop(reason)
+
     def _first(self, rejected: Token | None, failures: list[SignInError]) -> Token | None:
         """Return the first token that can be had, None where no way is configured or left."""
         for way in (self._by_token, self._by_cookies, self._by_stored, self._by_password):

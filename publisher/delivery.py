@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from publisher.commands import Answer
+from publisher.answers import Reply
 from publisher.core.backoff import Backoff
 from publisher.errors import Fenced, StoreError, StoreRefused, StreamDiverged
 from publisher.ports import Appended, Batch, Clock, Store
@@ -66,9 +66,10 @@ class Delivery:
         self._events: deque[bytes] = deque()
         self._descriptions: dict[Series, dict[str, str]] = {}
         self._listed: dict[Series, Publication] = {}
-        self._answers: deque[tuple[str, list[Answer]]] = deque()
+        self._answers: deque[tuple[str, list[Reply]]] = deque()
         self._answers_waiting = 0
         self._commands_read: str | None = None
+        self._session: bytes | None = None
         self._refused_until_ms: dict[str, int] = {}
         self.dropped: Counter[str] = Counter()
         """How many events and answers could not wait any longer."""
@@ -100,7 +101,12 @@ class Delivery:
         """Let a series' catalogue line wait."""
         self._listed[publication.series] = publication
 
-    def answer(self, request: str, answer: Answer) -> None:
+    @property
+    def answers_waiting(self) -> int:
+        """How many answers wait."""
+        return self._answers_waiting
+
+    def answer(self, request: str, answer: Reply) -> None:
         """Let an answer wait."""
         last = self._answers[-1] if self._answers else None
         if last is not None and last[0] == request and len(last[1]) < BATCH_BARS_MAX:
@@ -115,6 +121,10 @@ class Delivery:
         """Let the position in the requests wait."""
         self._commands_read = entry_id
 
+    def put_session(self, session: bytes) -> None:
+        """Let what is known of the session wait."""
+        self._session = session
+
     @property
     def busy(self) -> bool:
         """True while something other than bars waits that the bus may take now."""
@@ -124,6 +134,7 @@ class Delivery:
             "answers": self._answers,
             "events": self._events,
             "commands": self._commands_read,
+            "session": self._session,
         }
         return any(facts and self._may_try(name) for name, facts in waiting.items())
 
@@ -241,6 +252,12 @@ class Delivery:
             self._try("events", self._put_events)
         if self._commands_read is not None and self._try("commands", self._put_commands_read):
             self._commands_read = None
+        if self._session is not None and self._try("session", self._put_session):
+            self._session = None
+
+    def _put_session(self) -> None:
+        assert self._session is not None
+        self._store.put_session(self._session)
 
     def _put_listed(self) -> None:
         self._store.list_series([publication.summary for publication in self._listed.values()])

@@ -4,29 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Final
 
 from publisher.core import bars as decided
 from publisher.core import session as heard
+from publisher.core.delays import SUSPICIOUS_MS, stated_delay
 from publisher.core.session import Session
 from publisher.delivery import CORRECTIONS_WAITING_MAX, Delivery
+from publisher.errors import SeriesRefused
 from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import Publication
 from publisher.roster import REFUSED_ATTEMPT, Roster
 from publisher.wire import DAY_MS, HOUR_MS, Bar
 
+MEASURED_STEP_MS: Final = 1_000
+"""A measured delay that changed by less is not told again."""
+
 
 class Hearing:
     """Hands what was heard to the ledgers and runs what they decide; one thread owns it."""
 
     def __init__(
-        self, ports: Ports, delivery: Delivery, notes: Notes, roster: Roster, settle_ms: int
+        self,
+        ports: Ports,
+        delivery: Delivery,
+        notes: Notes,
+        roster: Roster,
+        settle_ms: int,
+        *,
+        require_realtime: bool = False,
     ) -> None:
         self._ports = ports
         self._delivery = delivery
         self._notes = notes
         self._roster = roster
         self._settle_ms = settle_ms
+        self._require_realtime = require_realtime
 
     def hear(
         self, event: heard.SeriesEvent, session: Session, wall_ms: int, monotonic_ms: int
@@ -42,10 +56,14 @@ class Hearing:
         match event:
             case heard.Resolved():
                 self._learn(publication, event)
+                if self._too_late(publication, session, monotonic_ms):
+                    return
             case heard.BarsArrived():
                 decisions = ledger.receive(event.bars, at)
             case heard.HistoryAnswered():
                 self._learn_mode(publication, event)
+                if self._too_late(publication, session, monotonic_ms):
+                    return
                 at = self._moment(publication, session, wall_ms, monotonic_ms)
                 decisions = ledger.complete(event.exhausted is not None, at)
             case heard.Refused():
@@ -54,7 +72,7 @@ class Hearing:
                 if event.unanswered:
                     ledger.note_unanswered()
                 self._roster.again(publication, event.reason, session, monotonic_ms)
-        self._run(publication, decisions, session, monotonic_ms)
+        self._run(publication, decisions, at, session, monotonic_ms)
 
     def expire(self, session: Session, now_ms: int, heard_ms: int) -> None:
         """Close by the clock what has ended, as of the last thing heard."""
@@ -62,7 +80,7 @@ class Hearing:
         for publication in list(self._roster.publications.values()):
             if publication.requested and publication.ledger is not None:
                 at = self._moment(publication, session, wall_ms, heard_ms)
-                self._run(publication, publication.ledger.expire(at), session, now_ms)
+                self._run(publication, publication.ledger.expire(at), at, session, now_ms)
 
     def _moment(
         self, publication: Publication, session: Session, wall_ms: int, monotonic_ms: int
@@ -77,19 +95,72 @@ class Hearing:
         publication.ledger.set_delay(info.delay_ms)
         fields = {name: str(value) for name, value in asdict(info).items()}
         self._delivery.describe(publication, fields)
-        if info != publication.info and (info.source != info.name or info.delay_ms):
+        known = publication.info
+        if info.source != info.name and (known is None or info.source != known.source):
             self._notes.tell(
                 "series.substituted",
                 level="warning",
                 series=publication.series,
                 source=info.source,
-                delay_ms=info.delay_ms,
             )
         publication.info = info
+        self._tell_delay(publication)
 
     def _learn_mode(self, publication: Publication, event: heard.HistoryAnswered) -> None:
         publication.update_period_ms = event.update_period_ms
-        self._delivery.describe(publication, {"update_mode": event.update_mode})
+        publication.update_mode = event.update_mode
+        self._tell_delay(publication)
+
+    def _tell_delay(self, publication: Publication) -> None:
+        symbol_delay_ms = publication.info.delay_ms if publication.info else 0
+        stated = stated_delay(symbol_delay_ms, publication.update_mode)
+        fields = {"stated_delay_ms": str(stated.delay_ms), "update_mode": publication.update_mode}
+        self._delivery.describe(publication, fields)
+        if stated != publication.stated and stated.late:
+            self._notes.tell(
+                "series.delayed",
+                level="warning",
+                series=publication.series,
+                delay_ms=stated.delay_ms,
+                end_of_day=stated.end_of_day,
+            )
+        publication.stated = stated
+
+    def _too_late(self, publication: Publication, session: Session, now_ms: int) -> bool:
+        """Refuse a series that is not in real time where only such are wanted."""
+        if not (self._require_realtime and publication.stated.late):
+            return False
+        error = SeriesRefused(
+            f"{publication.series} {publication.stated}, and TVBUS_REQUIRE_REALTIME is set: "
+            "sign in with a plan that has it in real time, or unset it"
+        )
+        self._roster.refuse(publication, error, session, now_ms)
+        return True
+
+    def _measure(self, publication: Publication, bar: Bar, at: decided.Moment) -> None:
+        """Learn from a bar that began to form how late the data really is."""
+        is_new = bar.open_time_ms > publication.opened_ms
+        publication.opened_ms = max(publication.opened_ms, bar.open_time_ms)
+        if not is_new or publication.state != "live":
+            return
+        publication.meter.note(bar.open_time_ms, at.server_ms)
+        measured_ms = publication.meter.measured_ms
+        if measured_ms is None:
+            return
+        told_ms = publication.measured_told_ms
+        if told_ms is None or abs(measured_ms - told_ms) >= MEASURED_STEP_MS:
+            publication.measured_told_ms = measured_ms
+            self._delivery.describe(publication, {"measured_delay_ms": str(measured_ms)})
+        is_late = measured_ms - publication.stated.delay_ms > SUSPICIOUS_MS
+        if is_late and not publication.late_told:
+            self._notes.tell(
+                "series.delayed",
+                level="warning",
+                series=publication.series,
+                delay_ms=publication.stated.delay_ms,
+                measured_delay_ms=measured_ms,
+            )
+        publication.late_told = is_late
 
     # What the ledger decides.
 
@@ -97,6 +168,7 @@ class Hearing:
         self,
         publication: Publication,
         decisions: Sequence[decided.Decision],
+        at: decided.Moment,
         session: Session,
         now_ms: int,
     ) -> None:
@@ -107,6 +179,7 @@ class Hearing:
                     publication.forming = None
                 case decided.Form():
                     publication.forming = decision.bar
+                    self._measure(publication, decision.bar, at)
                     if self._jumped(publication, decision.bar, now_ms):
                         publication.jumped_ms = now_ms
                         self._check(publication, session, decisions[place + 1 :])

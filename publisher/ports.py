@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from publisher.commands import Answer, Command
+from publisher.answers import Reply
+from publisher.commands import Command
 from publisher.core.bars import StreamEnd
 from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError
@@ -174,8 +175,12 @@ class Store(Protocol):
         """Put events, JSON each."""
         ...
 
-    def answer(self, request: str, answers: Sequence[Answer]) -> None:
+    def answer(self, request: str, answers: Sequence[Reply]) -> None:
         """Answer a request."""
+        ...
+
+    def put_session(self, session: bytes) -> None:
+        """Say as whom TradingView is read, JSON, beside the lease."""
         ...
 
     def note_commands_read(self, entry_id: str) -> None:
@@ -204,6 +209,7 @@ class Ports:
     """The outside world, as the engine sees it."""
 
     clock: Clock
+    tokens: TokenSource
     transport: Transport
     store: Store
     lease: Lease

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from publisher.core.backoff import Backoff
 from publisher.core.bars import Ledger
+from publisher.core.delays import REALTIME, Delay, DelayMeter
 from publisher.core.messages import SymbolInfo
 from publisher.wire import Bar, Series, SeriesState, Summary
 
@@ -44,7 +45,17 @@ class Publication:
     """Monotonic; not asked for before."""
     backoff: Backoff = field(default_factory=lambda: Backoff(RETRY_BASE_MS, RETRY_MS_MAX))
     info: SymbolInfo | None = None
+    update_mode: str = ""
     update_period_ms: int = 0
+    stated: Delay = REALTIME
+    """How late TradingView says that its data is."""
+    meter: DelayMeter = field(default_factory=DelayMeter)
+    opened_ms: int = 0
+    """Open time of the newest bar seen to form."""
+    measured_told_ms: int | None = None
+    """The measured delay that was last put on the bus."""
+    late_told: bool = False
+    """True while it is known that the data is later than stated."""
     outbox: deque[Bar] = field(default_factory=deque)
     """Closed bars that are not yet known to stand in the stream, oldest first."""
     corrections: deque[Bar] = field(default_factory=deque)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from publisher.commands import Answer, Command
+from publisher.commands import Answer, Command, code_of
 from publisher.core import bars as decided
 from publisher.core.session import Session
+from publisher.core.tokens import Limits
 from publisher.delivery import OUTBOX_BARS_MAX, Delivery
-from publisher.errors import PublisherError, StoreError, StoreRefused
+from publisher.errors import PublisherError, SeriesRefused, StoreError, StoreRefused
 from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import SERIES_MAX, Publication
-from publisher.wire import Series, SeriesInvalid, SeriesState
+from publisher.wire import DAY_MS, Series, SeriesInvalid, SeriesState
 
 FILLS_MAX: Final = 8
 """Series whose history is on the way at the same time; bounds memory and pace."""
@@ -37,6 +38,8 @@ class Roster:
         self._notes = notes
         self._history_bars = history_bars
         self.publications: dict[Series, Publication] = {}
+        self.limits: Limits | None = None
+        """What the plan allows, once it is known."""
 
     def add(self, publication: Publication) -> None:
         """Publish one more series."""
@@ -51,7 +54,7 @@ class Roster:
             try:
                 series = Series.parse(text)
             except SeriesInvalid as error:
-                answer = Answer(text, accepted=False, message=str(error))
+                answer = Answer(text, accepted=False, message=str(error), code="invalid")
                 self._delivery.answer(command.id, answer)
                 continue
             if command.action == "subscribe":
@@ -61,8 +64,7 @@ class Roster:
 
     def _subscribe(self, series: Series, request: str, text: str) -> None:
         publication = self.publications.get(series)
-        if publication is None and len(self.publications) >= SERIES_MAX:
-            message = f"{SERIES_MAX} series are published already; unsubscribe some first"
+        if publication is None and (message := self._full()):
             self._delivery.answer(request, Answer(text, accepted=False, message=message))
             return
         if publication is None:
@@ -78,6 +80,15 @@ class Roster:
             self.answer(publication, accepted=True, message="live")
         elif publication.state == "refused":
             publication.retry_at_ms = 0
+
+    def _full(self) -> str:
+        """Return why no more series can be taken, empty where they can."""
+        if len(self.publications) >= SERIES_MAX:
+            return f"{SERIES_MAX} series are published already; unsubscribe some first"
+        series_max = self.limits.series if self.limits else None
+        if series_max is not None and len(self.publications) >= series_max:
+            return _beyond_plan(self.limits)
+        return ""
 
     def _unsubscribe(
         self, series: Series, request: str, text: str, session: Session | None
@@ -95,10 +106,12 @@ class Roster:
         self._notes.tell("series.removed", series=series)
         self._delivery.answer(request, Answer(text, accepted=True, message="removed"))
 
-    def answer(self, publication: Publication, *, accepted: bool, message: str) -> None:
+    def answer(
+        self, publication: Publication, *, accepted: bool, message: str, code: str = ""
+    ) -> None:
         """Answer all who asked for the series."""
         for request, text in publication.requests:
-            self._delivery.answer(request, Answer(text, accepted=accepted, message=message))
+            self._delivery.answer(request, Answer(text, accepted, message, code))
         publication.requests.clear()
 
     # Asking TradingView.
@@ -114,10 +127,19 @@ class Roster:
             retried = publication.backoff.attempt > 0
             if room <= 0 or self._delivery.trouble is not None or (retried and retries <= 0):
                 return
-            if self._read_end(publication, session, now_ms):
+            if self._is_beyond_plan():
+                error = SeriesRefused(_beyond_plan(self.limits))
+                self.refuse(publication, error, session, now_ms)
+            elif self._read_end(publication, session, now_ms):
                 self._request(publication, session, now_ms)
                 room -= 1
                 retries -= retried
+
+    def _is_beyond_plan(self) -> bool:
+        series_max = self.limits.series if self.limits else None
+        if series_max is None:
+            return False
+        return sum(p.requested for p in self.publications.values()) >= series_max
 
     def doubt_all(self) -> None:
         """The bus was away: it may have come back without its newest entries."""
@@ -158,10 +180,20 @@ class Roster:
             )
             self.refuse(publication, error, session, now_ms)
             return False
-        publication.ledger = decided.Ledger(series, end, self._history_bars)
+        publication.ledger = decided.Ledger(series, end, self._first_fill_bars(series))
         publication.correction_ms = end.correction_ms
         publication.doubted = False
         return True
+
+    def _first_fill_bars(self, series: Series) -> int:
+        """Return how many bars a new stream begins with, within the plan's window.
+
+        The window holds for intraday bars alone. What fills a gap is asked for in any
+        case: published figures are no hard edge, and TradingView says where it ends.
+        """
+        if self.limits is None or series.interval_ms >= DAY_MS:
+            return self._history_bars
+        return min(self._history_bars, self.limits.bars)
 
     def _stream_end(
         self, publication: Publication, session: Session, now_ms: int
@@ -255,7 +287,7 @@ class Roster:
                 "series.refused", level="error", series=publication.series, reason=error
             )
         self.move(publication, "refused", str(error))
-        self.answer(publication, accepted=False, message=str(error))
+        self.answer(publication, accepted=False, message=str(error), code=code_of(error))
 
     def move(self, publication: Publication, state: SeriesState, reason: str = "") -> None:
         """Note where the series stands, for the catalogue and its hash."""
@@ -278,6 +310,14 @@ class Roster:
             longest = max(self.publications.values(), key=lambda p: len(p.outbox))
             waiting -= len(longest.outbox)
             self.read_again(longest, "too many bars wait for the bus", session, now_ms)
+
+
+def _beyond_plan(limits: Limits | None) -> str:
+    assert limits is not None
+    return (
+        f"the plan ({limits.plan}) allows about {limits.series} series at a time; "
+        "unsubscribe some first"
+    )
 
 
 def _holds_place(publication: Publication, now_ms: int) -> bool:

@@ -11,8 +11,11 @@ import typer
 from tvbus.commands import (
     consume,
     demo,
+    doctor,
+    history,
     login,
     publish,
+    search,
     series,
     simulate,
     status,
@@ -38,8 +41,11 @@ app.command("status")(status.command)
 app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
+app.command("history")(history.command)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+app.command("search")(search.command)
+app.command("doctor")(doctor.command)
 app.command("simulate")(simulate.command)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+import orjson
 
 from publisher.wire import EntryMalformed, Series, Summary, decode_bar
 from tvbus.shared import Bus
@@ -16,6 +18,20 @@ class LeaseReport:
 
     holder: str
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """As whom TradingView is read, and what the plan allows; None where it is unknown."""
+
+    connected: bool
+    way: str | None
+    plan: str | None
+    expires_ms: int | None
+    """When the token ends, by TradingView's clock."""
+    bars_max: int | None
+    series_max: int | None
+    connections_max: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +60,46 @@ class SeriesReport:
     """Between the opening of the newest bar and now."""
     delay_ms: int
     """By how much TradingView says that the symbol's data is delayed."""
+    measured_delay_ms: int | None
+    """How long after its opening a bar was first heard of, at best; None while unknown."""
+    update_mode: str
+    """`streaming`, `delayed_streaming_900` or `endofday`, as TradingView says."""
     source: str
+    """Where the data comes from, such as BATS:AAPL."""
+    substituted: bool
+    """True where that is not what was asked for."""
     groups: tuple[GroupReport, ...]
 
 
 def lease_of(bus: Bus) -> LeaseReport | None:
     """Return who holds the publisher's lease, None if nobody does."""
-    fields: Any = bus.client.hgetall(bus.keys.publisher)
+    known: Any = bus.client.hgetall(bus.keys.publisher)
     clock: Any = bus.client.time()
     now_ms = clock[0] * 1000 + clock[1] // 1000
-    if int(fields.get(b"expires_ms", 0)) <= now_ms:
+    if int(known.get(b"expires_ms", 0)) <= now_ms:
         return None
-    return LeaseReport(fields[b"holder"].decode(), int(fields[b"token"]))
+    return LeaseReport(known[b"holder"].decode(), int(known[b"token"]))
+
+
+def session_of(bus: Bus, lease: LeaseReport | None) -> SessionReport | None:
+    """Return as whom the holder of the lease reads TradingView, None while it did not say."""
+    line: Any = bus.client.hget(bus.keys.publisher, "session")
+    try:
+        known = orjson.loads(line or b"{}")
+        if lease is None or known.pop("fencing_token") != lease.token:
+            return None
+        return SessionReport(
+            **{field.name: known.get(field.name) for field in fields(SessionReport)}
+        )
+    except (ValueError, KeyError, AttributeError):
+        return None
 
 
 def summaries(bus: Bus) -> list[Summary]:
     """Return the catalogue's lines, sorted; removed series and unreadable lines left out."""
-    fields: Any = bus.client.hgetall(bus.keys.catalogue)
+    texts: Any = bus.client.hgetall(bus.keys.catalogue)
     lines = []
-    for name, text in fields.items():
+    for name, text in texts.items():
         try:
             lines.append(Summary.decode(name, text))
         except EntryMalformed:
@@ -78,6 +115,7 @@ def report_series(bus: Bus, line: Summary) -> SeriesReport:
     is_stream = bus.client.type(key) == b"stream"
     newest: Any = bus.client.xrevrange(key, count=1) if is_stream else []
     open_time_ms, close = _newest(series, newest)
+    source = known.get(b"source", b"").decode()
     return SeriesReport(
         series=str(series),
         state=line.state,
@@ -86,8 +124,11 @@ def report_series(bus: Bus, line: Summary) -> SeriesReport:
         last_open_time_ms=open_time_ms,
         last_close=close,
         age_ms=None if open_time_ms is None else time.time_ns() // 1_000_000 - open_time_ms,
-        delay_ms=int(known.get(b"delay_ms", 0)),
-        source=known.get(b"source", b"").decode(),
+        delay_ms=int(known.get(b"stated_delay_ms", known.get(b"delay_ms", 0))),
+        measured_delay_ms=int(measured) if (measured := known.get(b"measured_delay_ms")) else None,
+        update_mode=known.get(b"update_mode", b"").decode(),
+        source=source,
+        substituted=source != known.get(b"name", b"").decode(),
         groups=_groups(bus, key) if is_stream else (),
     )
 

@@ -23,7 +23,7 @@ Way = Literal["token", "cookies", "stored session", "password", "anonymous"]
 """How the token was obtained."""
 
 RENEW_AT: Final = 0.75
-"""Renewed after this share of its life, and up to `RENEW_SPREAD` later or earlier."""
+"""A token is renewed after this share of its life, up to `RENEW_SPREAD` sooner or later."""
 RENEW_SPREAD: Final = 0.05
 TOKEN_CHARACTERS_MAX: Final = 16_384
 SECONDS_MAX: Final = 1e11
@@ -124,13 +124,13 @@ def read_claims(token: str) -> Claims:
     )
 
 
-def renew_after_ms(left_ms: int, life_ms: int, rng: random.Random) -> int:
-    """Return how long to wait before a token with so much of its life left is renewed.
+def renew_at_ms(granted_ms: int, expires_ms: int, rng: random.Random) -> int:
+    """Return when to renew a token, by the clock that both times are of.
 
     With jitter, so that publishers that signed in together do not renew together.
     """
     share = RENEW_AT + RENEW_SPREAD * (2 * rng.random() - 1)
-    return max(0, left_ms - int(life_ms * (1 - share)))
+    return granted_ms + int(max(0, expires_ms - granted_ms) * share)
 
 
 def _plan_bars(plan: str) -> int:

@@ -35,6 +35,8 @@ def check(status: Status | None, now_ms: int) -> tuple[bool, dict[str, object]]:
     troubles = []
     if now_ms - status.turned_ms > TURN_AGE_MS_MAX:
         troubles.append("the engine is stuck")
+    if status.series and not status.signed_in:
+        troubles.append(f"not signed in: {status.signin_trouble or 'on the way'}")
     if status.series and not status.connected:
         troubles.append("not connected to TradingView")
     if status.store_trouble:
@@ -54,6 +56,10 @@ class _StatusCollector(Collector):
             "tvbus_connected": (
                 "1 while connected to TradingView",
                 status is not None and status.connected,
+            ),
+            "tvbus_signed_in": (
+                "1 while there is a token, anonymous or not",
+                status is not None and bool(status.signed_in),
             ),
             "tvbus_series": ("Series wanted", status.series if status else 0),
             "tvbus_series_live": ("Series live", status.live if status else 0),

@@ -22,7 +22,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import MasterNotFoundError
 
 from bus.connection import Client
-from publisher.commands import REPLIES_EXPIRE_MS, Answer
+from publisher.answers import Reply
+from publisher.commands import REPLIES_EXPIRE_MS
 from publisher.core.bars import RECENT_BARS_MAX, Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.errors import (
@@ -171,7 +172,7 @@ class RedisStore:
                 pipeline.xadd(self._keys.events, {"event": event}, maxlen=EVENTS_MAX)
             pipeline.execute()
 
-    def answer(self, request: str, answers: Sequence[Answer]) -> None:
+    def answer(self, request: str, answers: Sequence[Reply]) -> None:
         """Answer a request; the answers expire. Raises StoreError."""
         key = self._keys.replies(request)
         with _translated(key):
@@ -179,6 +180,11 @@ class RedisStore:
             pipeline.rpush(key, *(answer.encode() for answer in answers))
             pipeline.pexpire(key, REPLIES_EXPIRE_MS)
             pipeline.execute()
+
+    def put_session(self, session: bytes) -> None:
+        """Say as whom TradingView is read, beside the lease. Raises StoreError."""
+        with _translated(self._keys.publisher):
+            self._client.hset(self._keys.publisher, "session", session)
 
     def note_commands_read(self, entry_id: str) -> None:
         """Remember up to where requests are done. Raises StoreError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -17,11 +18,16 @@ import orjson
 from publisher.simulator import answers
 from publisher.simulator.accounts import Account, Accounts, Outcome, Step
 from publisher.simulator.faults import Faults, Kind
+from publisher.simulator.search import search_v1, search_v3
 
 REFERER: Final = "https://www.tradingview.com"
 
+_ORIGIN: Final = re.compile(r"https://([\w-]+\.)*tradingview\.com/?")
 _SIGN_IN: Final = "/accounts/signin/"
 _FACTOR: Final = "/accounts/two-factor/signin/"
+_SEARCH: Final = MappingProxyType(
+    {"/symbol_search/v3/": "search_v3", "/symbol_search/": "search_v1"}
+)
 _HTML: Final = "text/html; charset=utf-8"
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -99,6 +105,8 @@ class Site:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.NOT_FOUND)
         if sort == "page":
             return self._page(request, now_ms)
+        if sort in _SEARCH.values():
+            return self._search(request, sort, now_ms)
         if not request.headers.get("referer", "").startswith(REFERER):
             return _plain(HTTPStatus.FORBIDDEN)
         if sort == "signin":
@@ -149,6 +157,16 @@ class Site:
         person = answers.user(account, self._accounts.user_id(account), token)
         return Response(HTTPStatus.OK, answers.page(language, person))
 
+    def _search(self, request: Request, sort: str, now_ms: int) -> Response:
+        if not _ORIGIN.fullmatch(request.headers.get("origin", "")):
+            return _plain(HTTPStatus.FORBIDDEN)
+        query = dict(parse_qsl(request.query, keep_blank_values=True))
+        if sort == "search_v1":
+            return _json(HTTPStatus.OK, search_v1(query, now_ms))
+        if self._faults.take_request(Kind.SEARCH_V3_GONE) is not None:
+            return _plain(HTTPStatus.NOT_FOUND)
+        return _json(HTTPStatus.OK, search_v3(query, now_ms))
+
     def _count(self, what: str) -> None:
         with self._lock:
             self.counts[what] += 1
@@ -161,6 +179,8 @@ def _sort(request: Request) -> str | None:
             return "signin"
         factor = path.removeprefix(_FACTOR)
         return "factor" if factor in {"totp/", "sms/", "email/"} else None
+    if path in _SEARCH:
+        return _SEARCH[path]
     is_home = path == "/" or (len(path) == 4 and path.endswith("/") and path[1:3].isalpha())
     return "page" if is_home else None
 
@@ -173,5 +193,9 @@ def _plain(status: HTTPStatus) -> Response:
     return Response(status, answers.plain_page(f"{status.value} {status.phrase}"))
 
 
-def _json(status: int, body: dict[str, Any], cookies: Mapping[str, str] | None = None) -> Response:
+def _json(
+    status: int,
+    body: dict[str, Any] | list[dict[str, Any]],
+    cookies: Mapping[str, str] | None = None,
+) -> Response:
     return Response(status, orjson.dumps(body), _JSON, cookies or {})

@@ -7,7 +7,6 @@ from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
-from urllib.parse import urlsplit
 
 from publisher.simulator.clock import SimulatedClock
 from publisher.simulator.faults import Faults, Kind
@@ -81,9 +80,9 @@ def _handler(
             slow = faults.take_request(Kind.SLOW_WEB)
             if slow is not None and stopping.wait(slow.duration_s):
                 return
-            parts = urlsplit(self.path)
+            path, _, query = self.path.partition("?")
             headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(str(self.command), parts.path, parts.query, headers, body)
+            request = Request(str(self.command), path, query, headers, body)
             self._reply(site.answer(request, clock.now_ms()))
 
         def _reply(self, response: Response) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -75,6 +75,8 @@ class Rig:
         history_bars: int = 50,
         limits: Limits | None = None,
         start_ms: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        **simulator: Any,
     ) -> None:
         self.folder = folder
         self.series = [Series.parse(text) for text in series]
@@ -82,9 +84,16 @@ class Rig:
         self.record = folder / "record.jsonl"
         self._history_bars = history_bars
         self._stack = ExitStack()
-        self.simulator = Simulator(seed=7, speed=speed, start_ms=start_ms, limits=limits)
+        self.simulator = Simulator(
+            seed=7, speed=speed, start_ms=start_ms, limits=limits, **simulator
+        )
         self.simulator_url = ""
-        self.settings = {"TVBUS_REDIS_URL": self.url, "TVBUS_TEST_RECORD": str(self.record)}
+        self.settings = {
+            "TVBUS_REDIS_URL": self.url,
+            "TVBUS_TEST_RECORD": str(self.record),
+            "TVBUS_STATE_DIR": str(folder / "state"),
+            **(settings or {}),
+        }
         self.processes: list[Process] = []
         self.keys = Keys()
 
@@ -99,6 +108,7 @@ class Rig:
         self.client = redis.Redis.from_url(self.url)
         eventually(self._answers, "the server answers")
         self._stack.enter_context(self.simulator)
+        self.settings["TVBUS_WEB_URL"] = self.simulator.web_url
         return self
 
     def __exit__(
@@ -160,6 +170,12 @@ class Rig:
         assert publisher.process is not None
         holder: Any = self.client.hget(self.keys.publisher, "holder")
         return bool(holder) and holder.endswith(f":{publisher.process.pid}".encode())
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of a name, oldest first."""
+        entries: Any = self.client.xrange(self.keys.events)
+        facts = [json.loads(fields[b"event"]) for _, fields in entries]
+        return [fact for fact in facts if fact["event"] == name]
 
     def handled(self) -> dict[str, list[int]]:
         """Return the open times handed to the handler, by series, in order, with repeats."""

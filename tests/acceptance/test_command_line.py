@@ -60,6 +60,14 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("consume", "print", "--group", "g", "--no-wait"), {}, 1, "no bus"),
     (("tail", "--from", "2026-01-01T00:00:00Z", "--last", "3"), {}, 2, "not both"),
     (("simulate", "--port", "99999"), {}, 2, "--port"),
+    (("search",), {}, 2, "text"),
+    (("search", " "), {}, 2, "say what to look for"),
+    (("search", "x" * 200), {}, 2, "at most 128 characters, had 200"),
+    (("search", "AAPL", "--type", "etf"), {}, 2, "type must be one of stock, fund, futures"),
+    (("search", "AAPL", "--limit", "0"), {}, 2, "limit must be 1 to 500"),
+    (("search", "AAPL", "--interval", "7x"), {}, 2, "interval must be one of 1m"),
+    (("search", "AAPL"), {"TVBUS_SEARCH_URL": "http://example.com"}, 2, "use https://"),
+    (("search", "AAPL"), {"TVBUS_SEARCH_URL": "http://127.0.0.1:1"}, 1, "no answer from"),
     (("frobnicate",), {}, 2, "frobnicate"),
 ]
 
@@ -79,8 +87,8 @@ def test_a_mistake_is_told_in_one_line(
 
 
 COMMANDS = [
-    *("demo", "publish", "consume", "tail", "status", "series"),
-    *("subscribe", "unsubscribe", "login", "logout", "simulate"),
+    *("demo", "publish", "consume", "tail", "status", "series", "subscribe", "unsubscribe"),
+    *("login", "logout", "search", "doctor", "simulate"),
 ]
 
 
@@ -135,6 +143,7 @@ def test_an_unknown_symbol_is_answered_and_the_others_go_on(tmp_path: Path) -> N
     with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"]) as rig:
         rig.publisher()
         eventually(rig.live, "the known series is live")
+        rig.settings["TVBUS_SEARCH_URL"] = "http://127.0.0.1:1"
         asked = tvbus(
             "subscribe", "NOPE-X-1m", "ethusdt-binance-5m", folder=tmp_path, **rig.settings
         )

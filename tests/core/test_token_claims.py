@@ -21,7 +21,7 @@ from publisher.core.tokens import (
     Limits,
     Token,
     read_claims,
-    renew_after_ms,
+    renew_at_ms,
 )
 
 
@@ -137,12 +137,12 @@ def test_a_token_does_not_print_itself() -> None:
 def test_a_token_is_renewed_around_three_quarters_of_its_life() -> None:
     rng = random.Random(1)
     life_ms = 14_400_000
-    waits = {renew_after_ms(life_ms, life_ms, rng) for _ in range(200)}
+    waits = {renew_at_ms(0, life_ms, rng) for _ in range(200)}
     assert len(waits) > 100
     assert min(waits) >= life_ms * 0.70 - 1
     assert max(waits) <= life_ms * 0.80 + 1
 
 
 def test_a_token_whose_life_is_spent_is_renewed_at_once() -> None:
-    assert renew_after_ms(1_000, 14_400_000, random.Random(1)) == 0
-    assert renew_after_ms(-5, 14_400_000, random.Random(1)) == 0
+    assert renew_at_ms(5_000, 5_000, random.Random(1)) == 5_000
+    assert renew_at_ms(5_000, 1_000, random.Random(1)) == 5_000

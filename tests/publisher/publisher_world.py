@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import queue
 import random
@@ -10,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import SecretStr
+
 from publisher.commands import Answer, Command
 from publisher.core.bars import Recent, StreamEnd
 from publisher.core.points import Point
+from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims
 from publisher.engine import Engine, Policy
 from publisher.errors import (
     AppendUnknown,
@@ -32,6 +36,8 @@ from publisher.ports import (
     Fact,
     Ports,
     Received,
+    TokenDenied,
+    TokenGranted,
 )
 from publisher.publication import Publication
 from publisher.wire import Bar, Series, Summary
@@ -88,6 +94,17 @@ class FakeTransport:
         self.closed += 1
 
 
+class FakeTokens:
+    """Records what it is asked for; the test answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[Token | None] = []
+        """What was rejected, each time a token was asked for."""
+
+    def ask(self, rejected: Token | None = None) -> None:
+        self.asked.append(rejected)
+
+
 class FakeLease:
     """Held until somebody takes it."""
 
@@ -124,6 +141,8 @@ class MemoryStore:
     events: list[dict[str, Any]] = field(default_factory=list)
     answers: list[tuple[str, Answer]] = field(default_factory=list)
     commands_read: str | None = None
+    session: dict[str, Any] = field(default_factory=dict)
+    """As whom TradingView is read, as put last."""
     order: list[tuple[str, Series, int]] = field(default_factory=list)
     """Every bar and correction written, in order."""
     appends: list[list[Batch]] = field(default_factory=list)
@@ -212,6 +231,10 @@ class MemoryStore:
         self._enter("answer")
         self.answers += [(request, answer) for answer in answers]
 
+    def put_session(self, session: bytes) -> None:
+        self._enter("put_session")
+        self.session = json.loads(session)
+
     def note_commands_read(self, entry_id: str) -> None:
         self._enter("note_commands_read")
         self.commands_read = entry_id
@@ -235,6 +258,15 @@ def values(minute: int, base: float = 100.0) -> list[float]:
     return [time_s, base, base + 2, base - 2, base + 1, 5.0]
 
 
+def web_token(way: Way = "cookies", *, name: str = "one", **claims: Any) -> Token:
+    """A token that lives for four hours from the beginning of the world, unless told otherwise."""
+    begin_s = NOW_MS // 1000
+    claims = {"iat": begin_s, "exp": begin_s + 14_400, "plan": "pro_premium", **claims}
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    text = f"eyJhbGciOiJSUzUxMiJ9.{body}.{name}"
+    return Token(SecretStr(text), way, read_claims(text), server_ms=NOW_MS)
+
+
 class World:
     """An engine, and TradingView's part played by the test."""
 
@@ -244,17 +276,34 @@ class World:
         history_bars: int = 3,
         settle_ms: int = 2_000,
         store: MemoryStore | None = None,
+        token: Token | None = ANONYMOUS,
+        require_realtime: bool = False,
     ) -> None:
         self.clock = FakeClock()
         self.transport = FakeTransport(self.clock)
         self.store = MemoryStore() if store is None else store
         self.lease = FakeLease()
         self.inbox: queue.Queue[Fact] = queue.Queue(10_000)
-        ports = Ports(self.clock, self.transport, self.store, self.lease, random.Random(1))
-        policy = Policy("token", history_bars, settle_ms)
+        self.tokens = FakeTokens()
+        ports = Ports(
+            self.clock, self.tokens, self.transport, self.store, self.lease, random.Random(1)
+        )
+        policy = Policy(history_bars, settle_ms, require_realtime)
+        if token is not None:
+            self.grant(token)
         publications = [Publication(one, "settings") for one in series]
         self.engine = Engine(ports, policy, self.inbox, publications, 7)
         self._taken = 0
+
+    # The way to a token.
+
+    def grant(self, token: Token) -> None:
+        """Let the publisher in with a token."""
+        self.inbox.put(TokenGranted(token, self.clock.monotonic))
+
+    def deny(self, error: PublisherError) -> None:
+        """Let no token be had."""
+        self.inbox.put(TokenDenied(error))
 
     # Time and turns.
 
@@ -329,6 +378,7 @@ class World:
         end: int | None = None,
         turn: bool = True,
         exhausted: str | None = "end",
+        mode: str = "streaming",
     ) -> None:
         """Answer a request for history; `end` is the last bar's end in minutes."""
         self.resolve(series)
@@ -338,7 +388,7 @@ class World:
             "series_completed",
             self.session_of(series),
             "sds_1",
-            "streaming",
+            mode,
             "s1",
             flags,
             stamped=True,

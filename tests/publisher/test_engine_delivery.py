@@ -436,11 +436,6 @@ def test_a_lease_that_cannot_be_given_back_does_not_hinder_the_stop() -> None:
     assert other.lease.released == 0
 
 
-def test_the_policy_and_its_token_do_not_show() -> None:
-    policy = engine.Policy("very-secret", 10, 20)
-    assert "very-secret" not in repr(policy)
-
-
 class FlagAfter:
     """A stop flag that is set after some looks at it."""
 

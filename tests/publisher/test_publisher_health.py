@@ -21,6 +21,8 @@ from tests.waiting import eventually as wait_for
 WELL = Status(
     turned_ms=1_000,
     connected=True,
+    signed_in="cookies",
+    signin_trouble="",
     store_trouble="",
     series=2,
     live=1,
@@ -72,6 +74,12 @@ def test_a_standby_is_healthy_and_says_what_it_is(page: Page) -> None:
     ("status", "now_ms", "reason"),
     [
         (replace(WELL, connected=False), 1_500, "not connected to TradingView"),
+        (replace(WELL, signed_in=""), 1_500, "not signed in: on the way"),
+        (
+            replace(WELL, signed_in="", signin_trouble="no network"),
+            1_500,
+            "not signed in: no network",
+        ),
         (replace(WELL, store_trouble="Redis is away"), 1_500, "Redis is away"),
         (WELL, 1_001 + TURN_AGE_MS_MAX, "the engine is stuck"),
     ],

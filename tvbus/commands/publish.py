@@ -10,6 +10,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from bus.core_files import forbid_core_files
 from bus.embedded import EmbeddedServer
 from bus.errors import BusError
 from publisher import app
@@ -43,6 +44,7 @@ def command(
 
     Example: tvbus publish BTCUSDT-BINANCE-1m AAPL-NASDAQ-1D
     """
+    forbid_core_files()
     settings = context.obj.settings(
         PublisherSettings,
         series=series or None,

@@ -16,7 +16,16 @@ from rich.table import Table
 from bus.connection import address
 from publisher.settings import PublisherSettings
 from tvbus.exits import FAILURE
-from tvbus.report import GroupReport, LeaseReport, SeriesReport, lease_of, report_series, summaries
+from tvbus.report import (
+    GroupReport,
+    LeaseReport,
+    SeriesReport,
+    SessionReport,
+    lease_of,
+    report_series,
+    session_of,
+    summaries,
+)
 from tvbus.shared import open_bus
 
 HEALTH_TIMEOUT_S = 3
@@ -41,14 +50,17 @@ def command(
     bus = open_bus(context)
     lease = lease_of(bus)
     rows = [report_series(bus, line) for line in summaries(bus)]
+    session = session_of(bus, lease)
     if as_json:
-        publisher = asdict(lease) if lease else None
+        publisher = asdict(lease) | {"session": session} if lease else None
         print(orjson.dumps({"publisher": publisher, "series": rows}).decode())
     else:
-        _show(address(bus.url), lease, rows)
+        _show(address(bus.url), lease, session, rows)
 
 
-def _show(where: str, lease: LeaseReport | None, rows: list[SeriesReport]) -> None:
+def _show(
+    where: str, lease: LeaseReport | None, session: SessionReport | None, rows: list[SeriesReport]
+) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
@@ -57,11 +69,13 @@ def _show(where: str, lease: LeaseReport | None, rows: list[SeriesReport]) -> No
         f"[green]{lease.holder}[/]" if lease else "[red]none[/]: start one with `tvbus publish`"
     )
     console.print(f"publisher  {holder}")
+    if session is not None:
+        console.print(f"session    {_session(session)}", soft_wrap=True)
     if not rows:
         console.print("series     none yet: tvbus subscribe BTCUSDT-BINANCE-1m")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("series", "state", "bars", "last bar (UTC)", "close", "delay", "groups"):
+    for name in ("series", "state", "bars", "last bar (UTC)", "close", "delay", "source", "groups"):
         right = name in {"bars", "close"}
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "groups")
     for row in rows:
@@ -72,13 +86,41 @@ def _show(where: str, lease: LeaseReport | None, rows: list[SeriesReport]) -> No
             str(row.bars),
             _time(row.last_open_time_ms),
             "" if row.last_close is None else f"{row.last_close:.10g}",
-            f"{row.delay_ms // 1000} s" if row.delay_ms else "",
+            _delay(row),
+            f"[yellow]{row.source}[/]" if row.substituted else "",
             ", ".join(_group(group) for group in row.groups),
         )
     console.print(table)
     for row in rows:
         if row.reason:
             console.print(f"{row.series}: {row.reason}", style="dim", soft_wrap=True)
+
+
+def _session(session: SessionReport) -> str:
+    if session.way is None:
+        return "[red]not signed in[/]"
+    parts = ["connected" if session.connected else "[red]not connected[/]"]
+    parts.append("anonymous" if session.way == "anonymous" else f"signed in by {session.way}")
+    if session.way != "anonymous":
+        parts.append(f"plan {session.plan}")
+    parts.append(f"{session.bars_max} intraday bars a series")
+    if session.series_max is not None:
+        parts.append(f"{session.series_max} series at a time")
+    if session.connections_max is not None:
+        parts.append(f"{session.connections_max} connections")
+    if session.expires_ms is not None:
+        parts.append(f"token until {_time(session.expires_ms)} UTC")
+    return ", ".join(parts)
+
+
+def _delay(row: SeriesReport) -> str:
+    """What is stated, and what is measured where that says more."""
+    if row.update_mode == "endofday":
+        return "end of day"
+    stated = f"{row.delay_ms // 1000} s" if row.delay_ms else ""
+    if row.measured_delay_ms is None:
+        return stated
+    return f"{stated or 'none'} ({row.measured_delay_ms / 1000:.1f} s)"
 
 
 def _group(group: GroupReport) -> str:
