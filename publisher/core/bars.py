@@ -167,6 +167,16 @@ class Ledger:
         """True until the history asked for is complete."""
         return self._filling
 
+    @property
+    def collected(self) -> int:
+        """How many bars the fill has collected."""
+        return len(self._collected)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """Open time of the oldest bar that the fill has collected."""
+        return min(self._collected, default=None)
+
     def begin(self, now_ms: int) -> int:
         """Start a fill, on a new subscription; return how many bars to ask for."""
         self._filling = True
@@ -218,7 +228,7 @@ class Ledger:
         """Take note that the request for history is answered."""
         if not self._filling:
             return []
-        oldest_ms = min(self._collected, default=None)
+        oldest_ms = self.oldest_ms
         stuck = oldest_ms is not None and oldest_ms == self._oldest_before_ask_ms
         # Without this, a series whose older bars never come would never go live.
         given_up = self._unanswered >= UNANSWERED_MAX
