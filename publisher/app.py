@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -29,6 +30,7 @@ from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
 from publisher.shell.token_worker import TokenWorker
 from publisher.shell.transport import WebSocketTransport
+from publisher.shell.transports import Transports
 from publisher.signing_in import build_access
 from publisher.status import Status
 from publisher.wire import Keys, Series, Summary
@@ -80,7 +82,9 @@ def run(
                 stop.wait(RENEW_MS / 1000)
                 continue
             inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
-            transport = WebSocketTransport(settings.ws_url, ORIGIN, clock, inbox)
+            transport = Transports(
+                partial(WebSocketTransport, settings.ws_url, ORIGIN, clock, inbox)
+            )
             tokens = TokenWorker(access.obtain, clock, inbox)
             ports = Ports(clock, tokens, transport, store, lease, rng)
             running.engine = Engine(ports, _policy(settings), inbox, wanted, token)
@@ -124,6 +128,8 @@ def _policy(settings: PublisherSettings) -> Policy:
         settings.settle_ms,
         settings.require_realtime,
         settings.history_requests_per_hour_max,
+        settings.series_per_connection_max,
+        settings.connections_max,
     )
 
 

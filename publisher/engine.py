@@ -16,13 +16,14 @@ from typing import Final
 from publisher.bus_watch import BusWatch
 from publisher.commands import Answer
 from publisher.core import session as heard
-from publisher.core.backoff import Backoff
 from publisher.core.budget import REQUESTS_PER_HOUR_MAX, Budget
+from publisher.core.pacing import Pace
 from publisher.core.session import Session
 from publisher.delivery import Delivery
 from publisher.errors import (
     AccountStopped,
     ConnectionLost,
+    ConnectThrottled,
     Fenced,
     PublisherError,
     RemoteProtocolError,
@@ -33,6 +34,7 @@ from publisher.errors import (
 )
 from publisher.hearing import Hearing
 from publisher.history import Histories
+from publisher.links import Link, Links
 from publisher.notes import Notes
 from publisher.ports import (
     RENEW_MS,
@@ -57,10 +59,6 @@ TURN_FACTS_MAX: Final = 1_000
 """Facts taken in one turn before the bus gets its share."""
 TURN_MS_MAX: Final = 200
 """Longest wait of a turn."""
-RECONNECT_BASE_MS: Final = 500
-RECONNECT_MS_MAX: Final = 60_000
-CONNECTING_MS_MAX: Final = 60_000
-"""How long a connection attempt may say nothing before another is made."""
 STOP_FLUSH_MS_MAX: Final = 3_000
 """How long a clean stop may take to carry what waits to the bus."""
 
@@ -73,6 +71,8 @@ class Policy:
     settle_ms: int
     require_realtime: bool = False
     history_requests_per_hour_max: int = REQUESTS_PER_HOUR_MAX
+    series_per_connection_max: int = 190
+    connections_max: int = 6
 
 
 class Engine:
@@ -110,12 +110,11 @@ class Engine:
             policy.settle_ms,
             bars_max=lambda: self._roster.limits.bars if self._roster.limits else None,
         )
-        self._session: Session | None = None
-        self._connection = 0
-        self._connect_at_ms = 0
-        self._reconnect = Backoff(RECONNECT_BASE_MS, RECONNECT_MS_MAX)
+        self._pace = Pace(ports.clock.monotonic_ms())
+        self._links = Links(
+            ports, self._pace, policy.series_per_connection_max, policy.connections_max
+        )
         self._renew_at_ms = 0
-        self._bars_ms = 0
         self._keeper = TokenKeeper(ports, self.notes)
         self._bus_watch = BusWatch(self._delivery, self.notes)
         for publication in publications:
@@ -142,25 +141,23 @@ class Engine:
             self._stop()
             raise
         finally:
-            self._ports.transport.close()
+            self._links.close()
 
     def turn(self) -> None:
         """Take what came, let time do its part, carry on. Raises Fenced, SignInError."""
         # Read before the inbox is emptied: what had arrived by then is in it.
-        drained_ms = self._ports.transport.drained_ms
+        drained_ms = self._links.drained_ms()
         self._take_facts()
         now_ms = self._ports.clock.monotonic_ms()
         self._keep_lease(now_ms)
-        self._keeper.keep(self._session, now_ms, self._bars_ms)
-        self._keep_connection(now_ms)
-        if self._session is not None and self._inbox.empty():
-            self._expire(self._session, now_ms, drained_ms)
-        self._histories.turn(self._session, now_ms)
-        if self._session is not None:
-            self._roster.start(self._session, now_ms)
-            frames = self._session.outgoing()
-            if frames:
-                self._ports.transport.send(frames)
+        self._keeper.keep(self._links.clock, now_ms, self._links.bars_ms)
+        self._keep_connections(now_ms)
+        if self._inbox.empty():
+            for link in self._links.open:
+                self._expire(link, now_ms, drained_ms.get(link.number, 0))
+        self._histories.turn(self._links.roomiest(), now_ms)
+        self._roster.start(self._links, self._pace, now_ms)
+        self._links.send()
         self._flush(now_ms)
         self.status = self._new_status()
 
@@ -186,7 +183,7 @@ class Engine:
                 if fact.command.action == "history":
                     self._histories.accept(fact.command, self._ports.clock.monotonic_ms())
                 else:
-                    self._roster.obey(fact.command, self._session)
+                    self._roster.obey(fact.command)
                 self._delivery.note_commands_read(fact.entry_id)
             case CommandRefused():
                 self._refuse_command(fact)
@@ -194,40 +191,48 @@ class Engine:
                 self._let_in(fact)
             case TokenDenied():
                 self._keeper.take_denial(fact.error, self._ports.clock.monotonic_ms())
-            case Connected() if fact.connection == self._connection:
-                self._open_session()
-            case Received() if fact.connection == self._connection:
-                self._receive(fact)
-            case Disconnected() if fact.connection == self._connection:
-                self._lose(fact.error)
+            case Connected() | Received() | Disconnected():
+                link = self._links.of(fact.connection)
+                if link is not None:
+                    self._take_of(link, fact)
+
+    def _take_of(self, link: Link, fact: Connected | Received | Disconnected) -> None:
+        match fact:
+            case Connected():
+                self._open_session(link)
+            case Received():
+                self._receive(link, fact)
+            case Disconnected():
+                self._lose(link, fact.error)
 
     def _let_in(self, fact: TokenGranted) -> None:
         """Speak with another token from now on."""
-        before = self._keeper.token
-        had_ended = self._keeper.ended(self._session, fact.monotonic_ms)
-        self._keeper.take(fact, self._session)
+        before, clock = self._keeper.token, self._links.clock
+        had_ended = self._keeper.ended(clock, fact.monotonic_ms)
+        self._keeper.take(fact, clock)
         self._roster.limits = fact.token.limits
         self._put_session()
-        if self._session is None or before == fact.token:
+        if before == fact.token:
             return
-        if had_ended or (before is not None and before.anonymous != fact.token.anonymous):
-            # What was not said since the old one's end, or not to somebody anonymous,
-            # nobody knows.
-            self._lose(ConnectionLost("the token had ended before another was granted"))
-        else:
-            self._session.renew(fact.token.text.get_secret_value())
+        changed = before is not None and before.anonymous != fact.token.anonymous
+        for link in self._links.open:
+            if had_ended or changed:
+                # What was not said since the old one's end, or not to somebody anonymous,
+                # nobody knows.
+                self._lose(link, ConnectionLost("the token had ended before another was granted"))
+            elif link.session is not None:
+                link.session.renew(fact.token.text.get_secret_value())
 
-    def _open_session(self) -> None:
+    def _open_session(self, link: Link) -> None:
         token = self._keeper.token
         if token is None:
-            self._lose(ConnectionLost("the token was rejected meanwhile"))
+            self._lose(link, ConnectionLost("the token was rejected meanwhile"))
             return
-        now_ms = self._ports.clock.monotonic_ms()
-        self._session = Session(token.text.get_secret_value(), now_ms, self._ports.rng)
+        self._links.begin(link, token, self._ports.clock.monotonic_ms())
 
     def _put_session(self) -> None:
         token = self._keeper.token
-        connected = self._session is not None
+        connected = bool(self._links.open)
         self._delivery.put_session(session_line(self._fencing_token, token, connected=connected))
 
     def _refuse_command(self, fact: CommandRefused) -> None:
@@ -237,23 +242,22 @@ class Engine:
             self._delivery.answer(fact.request, answer)
         self._delivery.note_commands_read(fact.entry_id)
 
-    def _receive(self, fact: Received) -> None:
+    def _receive(self, link: Link, fact: Received) -> None:
         for payload in fact.payloads:
-            session = self._session
-            if session is None:
+            if link.session is None:
                 return
             self.notes.count("payload.received")
             try:
-                events = session.receive(payload, fact.monotonic_ms)
+                events = link.session.receive(payload, fact.monotonic_ms)
             except RemoteProtocolError as error:
-                self._lose(error)
+                self._lose(link, error)
                 return
-            self._hear(events, session, fact.wall_ms, fact.monotonic_ms)
+            self._hear(link, events, fact.wall_ms, fact.monotonic_ms)
 
-    def _hear(
-        self, events: list[heard.Event], session: Session, wall_ms: int, monotonic_ms: int
-    ) -> None:
+    def _hear(self, link: Link, events: list[heard.Event], wall_ms: int, monotonic_ms: int) -> None:
         for event in events:
+            if link.session is None:
+                return
             match event:
                 case heard.Opened():
                     token = self._keeper.token
@@ -261,26 +265,54 @@ class Engine:
                     self.notes.tell("session.opened", anonymous=anonymous)
                     self._put_session()
                 case heard.Ended():
-                    self._lose(event.error)
-                    return
+                    self._lose(link, event.error)
                 case heard.Noted():
                     self.notes.count(f"message.{event.kind}")
                     self.notes.debug(f"message.{event.kind}", reason=event.reason)
                 case _:
-                    if isinstance(event, heard.BarsArrived):
-                        # Not on connect: a peer that accepts and drops is not well.
-                        self._reconnect.reset()
-                        self._bars_ms = monotonic_ms
-                    hearer = self._histories if event.request else self._hearing
-                    hearer.hear(event, session, wall_ms, monotonic_ms)
+                    self._hear_series(link, link.session, event, wall_ms, monotonic_ms)
 
-    def _expire(self, session: Session, now_ms: int, drained_ms: int) -> None:
+    def _hear_series(
+        self,
+        link: Link,
+        session: Session,
+        event: heard.SeriesEvent,
+        wall_ms: int,
+        monotonic_ms: int,
+    ) -> None:
+        match event:
+            case heard.BarsArrived():
+                # Not on connect: a peer that accepts and drops is not well.
+                link.backoff.reset()
+                link.bars_ms = monotonic_ms
+            case heard.Interrupted(limit="rate"):
+                self._slow_down(event.reason)
+            case heard.Interrupted(limit="size"):
+                self._links.fill_up(session)
+        hearer = self._histories if event.request else self._hearing
+        hearer.hear(event, session, wall_ms, monotonic_ms)
+
+    def _slow_down(self, reason: str) -> None:
+        """TradingView is asked too fast."""
+        rest_ms = self._pace.throttled(self._ports.clock.monotonic_ms())
+        self.notes.tell(
+            "pace.slowed",
+            level="warning",
+            reason=reason,
+            per_second=self._pace.rate,
+            rest_ms=rest_ms,
+        )
+
+    def _expire(self, link: Link, now_ms: int, drained_ms: int) -> None:
+        session = link.session
+        if session is None:
+            return
         # What has arrived and was not read yet is no silence: this process was stalled.
         events = session.expire(min(now_ms, drained_ms))
-        self._hear(events, session, self._ports.clock.wall_ms(), now_ms)
+        self._hear(link, events, self._ports.clock.wall_ms(), now_ms)
         # The clock that closes bars is TradingView's as of the last thing heard from
         # it, and not later than what was drained: a stalled reader closes nothing.
-        if self._session is session:
+        if link.session is session:
             self._hearing.expire(session, now_ms, min(session.received_ms, drained_ms))
 
     def _keep_lease(self, now_ms: int) -> None:
@@ -295,28 +327,26 @@ class Engine:
             self._delivery.note_trouble(error)
         self._renew_at_ms = self._ports.clock.monotonic_ms() + RENEW_MS
 
-    def _keep_connection(self, now_ms: int) -> None:
-        wanted = bool(self._roster.publications) or self._histories.wanting
-        due = self._session is None and now_ms >= self._connect_at_ms
-        if wanted and due and self._keeper.usable(now_ms):
-            self._connection += 1
-            self._connect_at_ms = now_ms + CONNECTING_MS_MAX
-            self._ports.transport.open(self._connection)
+    def _keep_connections(self, now_ms: int) -> None:
+        series = max(len(self._roster.publications), int(self._histories.wanting))
+        limits = self._roster.limits
+        self._links.size(series, limits.connections if limits is not None else None)
+        if series and self._keeper.usable(now_ms):
+            self._links.connect(now_ms)
 
-    def _lose(self, error: PublisherError) -> None:
-        self._ports.transport.close()
-        self._session = None
-        self._connection += 1  # what else the old connection says concerns nobody
-        delay_ms = self._reconnect.next_delay_ms(self._ports.rng)
-        now_ms = self._ports.clock.monotonic_ms()
-        self._connect_at_ms = now_ms + delay_ms
+    def _lose(self, link: Link, error: PublisherError) -> None:
+        session, now_ms = link.session, self._ports.clock.monotonic_ms()
+        delay_ms = self._links.lose(link, now_ms)
         self.notes.tell("session.lost", level="warning", reason=error, retry_in_ms=delay_ms)
-        self._roster.interrupt_all(now_ms)
-        self._histories.interrupt(str(error))
+        if session is not None:
+            self._roster.interrupt(session, now_ms)
+            self._histories.interrupt(session, str(error))
+        if isinstance(error, ConnectThrottled):
+            self._slow_down(str(error))
         if isinstance(error, AccountStopped):
             raise error
         if isinstance(error, SessionExpired):
-            self._keeper.reject(self._bars_ms)
+            self._keeper.reject(link.bars_ms)
         self._put_session()
 
     def _flush(self, now_ms: int) -> None:
@@ -325,10 +355,10 @@ class Engine:
         failed = {publication.series: (publication, error) for publication, error in flushed.failed}
         for publication, error in failed.values():
             if isinstance(error, StoreRefused):
-                self._roster.refuse(publication, error, self._session, now_ms)
+                self._roster.refuse(publication, error, now_ms)
             else:
-                self._roster.read_again(publication, str(error), self._session, now_ms)
-        self._roster.shed(self._session, now_ms)
+                self._roster.read_again(publication, str(error), now_ms)
+        self._roster.shed(now_ms)
         if self._bus_watch.tell():
             self._roster.doubt_all()
 
@@ -336,7 +366,7 @@ class Engine:
         """Carry what waits to the bus, and let others have the lease."""
         publications = self._roster.publications
         self.notes.tell("publisher.stopped")
-        self._histories.stop(self._session)
+        self._histories.stop()
         deadline_ms = self._ports.clock.monotonic_ms() + STOP_FLUSH_MS_MAX
         while (now_ms := self._ports.clock.monotonic_ms()) < deadline_ms:
             self._flush(now_ms)
@@ -357,7 +387,7 @@ class Engine:
         publications = self._roster.publications.values()
         return Status(
             turned_ms=self._ports.clock.monotonic_ms(),
-            connected=self._session is not None,
+            connected=bool(self._links.open),
             signed_in=self._keeper.token.way if self._keeper.token else "",
             signin_trouble=self._keeper.trouble,
             store_trouble=self._bus_watch.troubles,

@@ -9,6 +9,7 @@ PublisherError (retryable = False)
 │ └ SignInThrottled*                too many sign-ins: wait
 ├ TransportError*                   the way to TradingView
 │ ├ ConnectFailed*                  no connection was made
+│ │ └ ConnectThrottled*             there are too many, or too fast
 │ ├ ConnectionLost*                 it was there and ended
 │ └ PeerSilent*                     it is there and mute
 ├ ProtocolError
@@ -78,6 +79,10 @@ class TransportError(PublisherError):
 
 class ConnectFailed(TransportError):
     """No connection could be made."""
+
+
+class ConnectThrottled(ConnectFailed):
+    """TradingView lets no more connections in now (HTTP 429)."""
 
 
 class ConnectionLost(TransportError):

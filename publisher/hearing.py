@@ -56,31 +56,31 @@ class Hearing:
         match event:
             case heard.Resolved():
                 self._learn(publication, event)
-                if self._too_late(publication, session, monotonic_ms):
+                if self._too_late(publication, monotonic_ms):
                     return
             case heard.BarsArrived():
                 decisions = ledger.receive(event.bars, at)
             case heard.HistoryAnswered():
                 self._learn_mode(publication, event)
-                if self._too_late(publication, session, monotonic_ms):
+                if self._too_late(publication, monotonic_ms):
                     return
                 at = self._moment(publication, session, wall_ms, monotonic_ms)
                 decisions = ledger.complete(event.exhausted is not None, at)
             case heard.Refused():
-                self._roster.refuse(publication, event.error, session, monotonic_ms)
+                self._roster.refuse(publication, event.error, monotonic_ms)
             case heard.Interrupted():
                 if event.unanswered:
                     ledger.note_unanswered()
-                self._roster.again(publication, event.reason, session, monotonic_ms)
-        self._run(publication, decisions, at, session, monotonic_ms)
+                self._roster.again(publication, event.reason, monotonic_ms)
+        self._run(publication, decisions, at, monotonic_ms)
 
     def expire(self, session: Session, now_ms: int, heard_ms: int) -> None:
-        """Close by the clock what has ended, as of the last thing heard."""
+        """Close by the clock what has ended, as of the last thing heard on this connection."""
         wall_ms = self._ports.clock.wall_ms()
         for publication in list(self._roster.publications.values()):
-            if publication.requested and publication.ledger is not None:
+            if publication.session is session and publication.ledger is not None:
                 at = self._moment(publication, session, wall_ms, heard_ms)
-                self._run(publication, publication.ledger.expire(at), at, session, now_ms)
+                self._run(publication, publication.ledger.expire(at), at, now_ms)
 
     def _moment(
         self, publication: Publication, session: Session, wall_ms: int, monotonic_ms: int
@@ -126,7 +126,7 @@ class Hearing:
             )
         publication.stated = stated
 
-    def _too_late(self, publication: Publication, session: Session, now_ms: int) -> bool:
+    def _too_late(self, publication: Publication, now_ms: int) -> bool:
         """Refuse a series that is not in real time where only such are wanted."""
         if not (self._require_realtime and publication.stated.late):
             return False
@@ -134,7 +134,7 @@ class Hearing:
             f"{publication.series} {publication.stated}, and TVBUS_REQUIRE_REALTIME is set: "
             "sign in with a plan that has it in real time, or unset it"
         )
-        self._roster.refuse(publication, error, session, now_ms)
+        self._roster.refuse(publication, error, now_ms)
         return True
 
     def _measure(self, publication: Publication, bar: Bar, at: decided.Moment) -> None:
@@ -169,7 +169,6 @@ class Hearing:
         publication: Publication,
         decisions: Sequence[decided.Decision],
         at: decided.Moment,
-        session: Session,
         now_ms: int,
     ) -> None:
         for place, decision in enumerate(decisions):
@@ -182,16 +181,17 @@ class Hearing:
                     self._measure(publication, decision.bar, at)
                     if self._jumped(publication, decision.bar, now_ms):
                         publication.jumped_ms = now_ms
-                        self._check(publication, session, decisions[place + 1 :])
+                        self._check(publication, decisions[place + 1 :])
                         return
                 case decided.Correct():
                     self._correct(publication, decision)
                 case decided.AskMore():
-                    session.request_more(publication.series, decision.bars, now_ms)
+                    assert publication.session is not None
+                    publication.session.request_more(publication.series, decision.bars, now_ms)
                 case decided.FillDone():
-                    self._go_live(publication, decision.published, session, now_ms)
+                    self._go_live(publication, decision.published, now_ms)
                 case decided.Reload():
-                    self._roster.again(publication, decision.reason, session, now_ms)
+                    self._roster.again(publication, decision.reason, now_ms)
                 case decided.Refuse():
                     self._tell_refused(publication, decision)
                 case decided.Abandon():
@@ -216,16 +216,10 @@ class Hearing:
         publication.check_at_ms = now_ms + publication.checks.next_delay_ms(self._ports.rng)
         return True
 
-    def _check(
-        self,
-        publication: Publication,
-        session: Session,
-        passed: Sequence[decided.Decision] = (),
-    ) -> None:
+    def _check(self, publication: Publication, passed: Sequence[decided.Decision] = ()) -> None:
         """Ask for the newest bars anew; nothing newer is published before the answer."""
         self._notes.tell("series.checked", series=publication.series)
-        session.unsubscribe(publication.series)
-        publication.requested = False
+        publication.release()
         publication.retry_at_ms = 0
         if any(isinstance(decision, decided.Publish) for decision in passed):
             # The ledger is past the jump already: begin again from the stream's end.
@@ -245,9 +239,7 @@ class Hearing:
             revision=bar.revision,
         )
 
-    def _go_live(
-        self, publication: Publication, published: int, session: Session, now_ms: int
-    ) -> None:
+    def _go_live(self, publication: Publication, published: int, now_ms: int) -> None:
         publication.live_ms = now_ms
         if published:
             publication.checks.reset()
@@ -263,7 +255,7 @@ class Hearing:
             # Bars were missed indeed, so others may have missed the last of theirs unseen.
             for other in self._roster.publications.values():
                 if other.state == "live" and other.requested_ms < jumped_ms:
-                    self._check(other, session)
+                    self._check(other)
 
     def _tell_refused(self, publication: Publication, decision: decided.Refuse) -> None:
         self._notes.tell(

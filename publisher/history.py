@@ -105,7 +105,7 @@ class Histories:
 
     def turn(self, session: Session | None, now_ms: int) -> None:
         """Do what is due."""
-        self._expire(session, now_ms)
+        self._expire(now_ms)
         if self._working is None and self._waiting and session is not None:
             self._working = self._waiting.popleft()
             self._working.deadline_ms = now_ms + WORKING_MS_MAX
@@ -133,28 +133,29 @@ class Histories:
                 request.update_period_ms = event.update_period_ms
                 request.told_ms = None
                 at = self._moment(request, session, wall_ms, monotonic_ms)
-                self._go_on(request, request.fill.complete(event.exhausted, at), session, at)
+                self._go_on(request, request.fill.complete(event.exhausted, at), at)
             case heard.Refused():
-                self._refuse(request, str(event.error), code_of(event.error), session)
+                self._refuse(request, str(event.error), code_of(event.error))
             case heard.Interrupted():
                 if event.unanswered:
                     request.fill.note_unanswered()
-                self._again(request, event.reason, session)
+                self._again(request, event.reason)
 
-    def interrupt(self, reason: str) -> None:
-        """The connection is gone: what was asked for must be asked for again."""
+    def interrupt(self, session: Session, reason: str) -> None:
+        """A connection is gone: what was asked for on it must be asked for again."""
         request = self._working
-        if request is not None and request.asked and request.answer is None:
-            self._again(request, reason, None)
+        if request is not None and request.session is session:
+            request.session = None
+            self._again(request, reason)
 
-    def stop(self, session: Session | None) -> None:
+    def stop(self) -> None:
         """Refuse what is not done; nothing of it goes on."""
         unfinished = self._unfinished
         self._waiting.clear()
         self._working = None
         for request in unfinished:
             message = "the publisher was stopped: ask again"
-            answer = self._refuse(request, message, "stopped", session)
+            answer = self._refuse(request, message, "stopped")
             self._delivery.answer(request.command.id, answer)
 
     def _moment(
@@ -171,10 +172,10 @@ class Histories:
             return  # nobody could be told
         if request.tries >= TRIES_MAX:
             message = f"given up after {TRIES_MAX} attempts: {request.trouble}"
-            self._refuse(request, message, "unanswered", session)
+            self._refuse(request, message, "unanswered")
             return
         if (why := too_dear(self._budget, request.fill.requests, now_ms)) is not None:
-            self._refuse(request, *why, session)
+            self._refuse(request, *why)
             return
         if request.tries == 0:
             tell_started(self._notes, request)
@@ -182,7 +183,7 @@ class Histories:
         server_ms = session.server_now_ms(now_ms) or self._ports.clock.wall_ms()
         bars = request.fill.begin(server_ms)
         session.subscribe(request.series, bars, now_ms, request.name)
-        request.asked = True
+        request.session = session
         request.tries += 1
         request.trouble = "TradingView does not answer"
 
@@ -190,7 +191,6 @@ class Histories:
         self,
         request: HistoryRequest,
         outcome: AskMore | Reload | Fetched,
-        session: Session,
         at: Moment,
         code: Code = "",
     ) -> None:
@@ -198,27 +198,28 @@ class Histories:
         now_ms = self._ports.clock.monotonic_ms()
         match outcome:
             case Reload():
-                self._again(request, outcome.reason, session)
+                self._again(request, outcome.reason)
             case Fetched(bars=[]) if code:
-                self._refuse(request, outcome.reason, code, session)
+                self._refuse(request, outcome.reason, code)
             case Fetched():
-                self._finish(request, outcome, code, session)
+                self._finish(request, outcome, code)
             case AskMore() if self._spend(request, now_ms):
-                session.request_more(request.series, outcome.bars, now_ms, request.name)
+                assert request.session is not None
+                request.session.request_more(request.series, outcome.bars, now_ms, request.name)
             case AskMore():
                 message, code = too_dear(self._budget, 1, now_ms) or ("", "")
                 made_do = request.fill.cut_short(message, at)
                 assert not isinstance(made_do, AskMore)
-                self._go_on(request, made_do, session, at, code)
+                self._go_on(request, made_do, at, code)
 
     def _spend(self, request: HistoryRequest, now_ms: int) -> bool:
         is_free = self._budget.spend(now_ms)
         request.spent += is_free
         return is_free
 
-    def _again(self, request: HistoryRequest, reason: str, session: Session | None) -> None:
+    def _again(self, request: HistoryRequest, reason: str) -> None:
         """Begin anew, later."""
-        self._let_go(request, session)
+        request.release()
         delay_ms = request.backoff.next_delay_ms(self._ports.rng)
         request.ask_at_ms = self._ports.clock.monotonic_ms() + delay_ms
         request.trouble = reason
@@ -230,25 +231,15 @@ class Histories:
             retry_in_ms=delay_ms,
         )
 
-    @staticmethod
-    def _let_go(request: HistoryRequest, session: Session | None) -> None:
-        request.asked = False
-        if session is not None:
-            session.unsubscribe(request.series, request.name)
-
     # Answering.
 
-    def _finish(
-        self, request: HistoryRequest, fetched: Fetched, code: Code, session: Session
-    ) -> None:
-        self._let_go(request, session)
+    def _finish(self, request: HistoryRequest, fetched: Fetched, code: Code) -> None:
+        request.release()
         request.finish(fetched, code)
         tell_completed(self._notes, request, fetched, self._ports.clock.monotonic_ms())
 
-    def _refuse(
-        self, request: HistoryRequest, message: str, code: Code, session: Session | None
-    ) -> Answer:
-        self._let_go(request, session)
+    def _refuse(self, request: HistoryRequest, message: str, code: Code) -> Answer:
+        request.release()
         self._tell_refused(request.command, message)
         return request.refuse(message, code)
 
@@ -279,13 +270,13 @@ class Histories:
                 request.told_ms = now_ms
                 self._delivery.answer(request.command.id, request.progress)
 
-    def _expire(self, session: Session | None, now_ms: int) -> None:
+    def _expire(self, now_ms: int) -> None:
         request = self._working
         if request is not None and now_ms >= request.deadline_ms:
             message = f"not done within {WORKING_MS_MAX // 1000} s: {request.trouble}"
             if request.answer is not None:
                 message = f"the bus did not take the bars within {WORKING_MS_MAX // 1000} s"
-            answer = self._refuse(request, message, "unanswered", session)
+            answer = self._refuse(request, message, "unanswered")
             self._delivery.answer(request.command.id, answer)
             self._working = None
         while self._waiting and now_ms >= self._waiting[0].deadline_ms:
@@ -296,4 +287,5 @@ class Histories:
 
 
 def _is_due(request: HistoryRequest, now_ms: int) -> bool:
-    return not request.asked and request.answer is None and now_ms >= request.ask_at_ms
+    is_asked = request.session is not None
+    return not is_asked and request.answer is None and now_ms >= request.ask_at_ms

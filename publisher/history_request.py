@@ -12,6 +12,7 @@ from publisher.commands import Answer, Code, Command
 from publisher.core.backoff import Backoff
 from publisher.core.budget import Budget
 from publisher.core.history import Fetched, HistoryFill
+from publisher.core.session import Session
 from publisher.notes import Notes
 from publisher.wire import Bar, Series
 
@@ -34,8 +35,8 @@ class HistoryRequest:
     accepted_ms: int
     deadline_ms: int
     """When it is refused unless it is done, or its turn has come."""
-    asked: bool = False
-    """True while TradingView is asked for it."""
+    session: Session | None = None
+    """The session that is asked for it, None while none is."""
     ask_at_ms: int = 0
     """TradingView is not asked before."""
     tries: int = 0
@@ -56,6 +57,12 @@ class HistoryRequest:
     def progress(self) -> Progress:
         """How far it is."""
         return Progress(self.command.series[0], self.fill.progress, self.fill.wanted)
+
+    def release(self) -> None:
+        """Ask for it no more."""
+        if self.session is not None:
+            self.session.unsubscribe(self.series, self.name)
+            self.session = None
 
     def refuse(self, message: str, code: Code) -> Answer:
         """Let the last word be a refusal."""

@@ -103,10 +103,9 @@ class TokenSource(Protocol):
 
 
 class Transport(Protocol):
-    """The way to TradingView; facts of it come through the engine's inbox."""
+    """The way to TradingView, connection by connection; facts come through the inbox."""
 
-    @property
-    def drained_ms(self) -> int:
+    def drained_ms(self, connection: int) -> int:
         """Monotonic time up to which everything that arrived is in the inbox."""
         ...
 
@@ -114,12 +113,12 @@ class Transport(Protocol):
         """Begin to connect; Connected or Disconnected follows. Never blocks."""
         ...
 
-    def send(self, frames: Sequence[str]) -> None:
+    def send(self, connection: int, frames: Sequence[str]) -> None:
         """Send frames in order. A failure shows as Disconnected."""
         ...
 
-    def close(self) -> None:
-        """End the connection; nothing of it follows."""
+    def close(self, connection: int) -> None:
+        """End a connection; nothing of it follows. Of one that is not there, do nothing."""
         ...
 
 

@@ -10,6 +10,7 @@ from publisher.core.backoff import Backoff
 from publisher.core.bars import Ledger
 from publisher.core.delays import REALTIME, Delay, DelayMeter
 from publisher.core.messages import SymbolInfo
+from publisher.core.session import Session
 from publisher.wire import Bar, Series, SeriesState, Summary
 
 SERIES_MAX: Final = 5_000
@@ -31,8 +32,8 @@ class Publication:
     reason: str = ""
     ledger: Ledger | None = None
     """None until the stream's end was read, and again when it must be read anew."""
-    requested: bool = False
-    """True while TradingView is asked for it."""
+    session: Session | None = None
+    """The session that is asked for it, None while none is."""
     requested_ms: int = 0
     """Monotonic; when it was asked for."""
     heard: bool = False
@@ -75,10 +76,16 @@ class Publication:
     requests: list[tuple[str, str]] = field(default_factory=list)
     """Requests to be answered once it is known how the series does: ID, text as typed."""
 
+    def release(self) -> None:
+        """Ask for it no more."""
+        if self.session is not None:
+            self.session.unsubscribe(self.series)
+            self.session = None
+
     @property
     def filling(self) -> bool:
         """True while its history is on the way, from TradingView or to the bus."""
-        if not self.requested or self.ledger is None:
+        if self.session is None or self.ledger is None:
             return False
         return self.ledger.filling or len(self.outbox) > 1
 

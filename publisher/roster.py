@@ -6,10 +6,12 @@ from typing import Final
 
 from publisher.commands import Answer, Command, code_of
 from publisher.core import bars as decided
+from publisher.core.pacing import Pace
 from publisher.core.session import Session
 from publisher.core.tokens import Limits
 from publisher.delivery import OUTBOX_BARS_MAX, Delivery
 from publisher.errors import PublisherError, SeriesRefused, StoreError, StoreRefused
+from publisher.links import Links
 from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import SERIES_MAX, Publication
@@ -48,7 +50,7 @@ class Roster:
 
     # Commands.
 
-    def obey(self, command: Command, session: Session | None) -> None:
+    def obey(self, command: Command) -> None:
         """Do what a request asks, series by series; each gets its own answer."""
         for text in command.series:
             try:
@@ -60,7 +62,7 @@ class Roster:
             if command.action == "subscribe":
                 self._subscribe(series, command.id, text)
             else:
-                self._unsubscribe(series, command.id, text, session)
+                self._unsubscribe(series, command.id, text)
 
     def _subscribe(self, series: Series, request: str, text: str) -> None:
         publication = self.publications.get(series)
@@ -90,16 +92,13 @@ class Roster:
             return _beyond_plan(self.limits)
         return ""
 
-    def _unsubscribe(
-        self, series: Series, request: str, text: str, session: Session | None
-    ) -> None:
+    def _unsubscribe(self, series: Series, request: str, text: str) -> None:
         publication = self.publications.pop(series, None)
         if publication is None:
             message = f"{series} was not published"
             self._delivery.answer(request, Answer(text, accepted=False, message=message))
             return
-        if session is not None:
-            session.unsubscribe(series)
+        publication.release()
         self.answer(publication, accepted=False, message="unsubscribed meanwhile")
         publication.wanted_by = "command"
         self.move(publication, "removed")
@@ -116,9 +115,9 @@ class Roster:
 
     # Asking TradingView.
 
-    def start(self, session: Session, now_ms: int) -> None:
+    def start(self, links: Links, pace: Pace, now_ms: int) -> None:
         """Ask for series that are due, a few at a time, those without trouble first."""
-        self._verify(session, now_ms)
+        self._verify(now_ms)
         held = [p for p in self.publications.values() if _holds_place(p, now_ms)]
         room = FILLS_MAX - len(held)
         retries = RETRIES_MAX - sum(p.backoff.attempt > 0 for p in held)
@@ -127,10 +126,14 @@ class Roster:
             retried = publication.backoff.attempt > 0
             if room <= 0 or self._delivery.trouble is not None or (retried and retries <= 0):
                 return
+            session = links.roomiest()
+            if session is None:
+                return
             if self._is_beyond_plan():
-                error = SeriesRefused(_beyond_plan(self.limits))
-                self.refuse(publication, error, session, now_ms)
+                self.refuse(publication, SeriesRefused(_beyond_plan(self.limits)), now_ms)
             elif self._read_end(publication, session, now_ms):
+                if not pace.take(now_ms):
+                    return
                 self._request(publication, session, now_ms)
                 room -= 1
                 retries -= retried
@@ -139,14 +142,14 @@ class Roster:
         series_max = self.limits.series if self.limits else None
         if series_max is None:
             return False
-        return sum(p.requested for p in self.publications.values()) >= series_max
+        return sum(p.session is not None for p in self.publications.values()) >= series_max
 
     def doubt_all(self) -> None:
         """The bus was away: it may have come back without its newest entries."""
         for publication in self.publications.values():
             publication.doubted = True
 
-    def _verify(self, session: Session, now_ms: int) -> None:
+    def _verify(self, now_ms: int) -> None:
         room = VERIFIED_MAX
         for publication in list(self.publications.values()):
             # What waits in the outbox proves by itself that it follows the stream's end.
@@ -155,19 +158,19 @@ class Roster:
             if room <= 0 or self._delivery.trouble is not None:
                 return
             room -= 1
-            end = self._stream_end(publication, session, now_ms)
+            end = self._stream_end(publication, now_ms)
             if end is None:
                 continue
             publication.doubted = False
             if end.watermark_ms != publication.ledger.watermark_ms:
                 reason = "the bus came back without its newest bars"
-                self.read_again(publication, reason, session, now_ms)
+                self.read_again(publication, reason, now_ms)
 
     def _read_end(self, publication: Publication, session: Session, now_ms: int) -> bool:
         """Make sure that the ledger knows the stream's end; return whether it does."""
         if publication.ledger is not None:
             return True
-        end = self._stream_end(publication, session, now_ms)
+        end = self._stream_end(publication, now_ms)
         if end is None:
             return False
         series = publication.series
@@ -178,7 +181,7 @@ class Roster:
                 f"the stream of {series} ends in the future ({end.watermark_ms} ms): "
                 "rename or delete it"
             )
-            self.refuse(publication, error, session, now_ms)
+            self.refuse(publication, error, now_ms)
             return False
         publication.ledger = decided.Ledger(series, end, self._first_fill_bars(series))
         publication.correction_ms = end.correction_ms
@@ -195,13 +198,11 @@ class Roster:
             return self._history_bars
         return min(self._history_bars, self.limits.bars)
 
-    def _stream_end(
-        self, publication: Publication, session: Session, now_ms: int
-    ) -> decided.StreamEnd | None:
+    def _stream_end(self, publication: Publication, now_ms: int) -> decided.StreamEnd | None:
         try:
             return self._ports.store.stream_end(publication.series)
         except StoreRefused as error:
-            self.refuse(publication, error, session, now_ms)
+            self.refuse(publication, error, now_ms)
         except StoreError as error:
             self._delivery.note_trouble(error)
             # Where only reading fails, writing must not make this a tight loop.
@@ -213,29 +214,27 @@ class Roster:
         assert publication.ledger is not None
         server_ms = session.server_now_ms(now_ms) or self._ports.clock.wall_ms()
         bars = publication.ledger.begin(server_ms)
-        session.unsubscribe(publication.series)
+        publication.release()
         session.subscribe(publication.series, bars, now_ms)
-        publication.requested = True
+        publication.session = session
         publication.requested_ms = now_ms
         publication.heard = False
         self.move(publication, "filling")
 
-    def interrupt_all(self, now_ms: int) -> None:
-        """The connection is gone: all that was asked for must be asked for again."""
+    def interrupt(self, session: Session, now_ms: int) -> None:
+        """A connection is gone: what was asked for on it must be asked for again."""
         for publication in self.publications.values():
-            publication.requested = False
+            if publication.session is not session:
+                continue
+            publication.session = None
             publication.retry_at_ms = 0
             _end_live(publication, now_ms)
             if publication.state in {"live", "filling"}:
                 self.move(publication, "starting", "not connected to TradingView")
 
-    def again(
-        self, publication: Publication, reason: str, session: Session | None, now_ms: int
-    ) -> None:
+    def again(self, publication: Publication, reason: str, now_ms: int) -> None:
         """Ask for the series again, later."""
-        if session is not None:
-            session.unsubscribe(publication.series)
-        publication.requested = False
+        publication.release()
         _end_live(publication, now_ms)
         delay_ms = publication.backoff.next_delay_ms(self._ports.rng)
         publication.retry_at_ms = now_ms + delay_ms
@@ -248,12 +247,10 @@ class Roster:
         )
         self.move(publication, "starting", reason)
 
-    def read_again(
-        self, publication: Publication, reason: str, session: Session | None, now_ms: int
-    ) -> None:
+    def read_again(self, publication: Publication, reason: str, now_ms: int) -> None:
         """The stream is not as left, or what waited was let go: begin from its end."""
         self._let_go(publication)
-        self.again(publication, reason, session, now_ms)
+        self.again(publication, reason, now_ms)
 
     def _let_go(self, publication: Publication) -> None:
         """Forget what waits for the stream; history has it when the series is asked again."""
@@ -264,20 +261,12 @@ class Roster:
         publication.forming = None
         publication.ledger = None
 
-    def refuse(
-        self,
-        publication: Publication,
-        error: PublisherError,
-        session: Session | None,
-        now_ms: int,
-    ) -> None:
+    def refuse(self, publication: Publication, error: PublisherError, now_ms: int) -> None:
         """This series cannot be published now; it is tried again after minutes."""
-        if session is not None:
-            session.unsubscribe(publication.series)
+        publication.release()
         _end_live(publication, now_ms)
         publication.backoff.attempt = max(publication.backoff.attempt, REFUSED_ATTEMPT)
         publication.retry_at_ms = now_ms + publication.backoff.next_delay_ms(self._ports.rng)
-        publication.requested = False
         publication.forming = None
         if isinstance(error, StoreError):
             # What TradingView refuses from now on takes nothing from the bars it gave before.
@@ -303,13 +292,13 @@ class Roster:
             corrections=corrections,
         )
 
-    def shed(self, session: Session | None, now_ms: int) -> None:
+    def shed(self, now_ms: int) -> None:
         """Let go of bars that wait beyond the bound; they are fetched again later."""
         waiting = sum(len(p.outbox) for p in self.publications.values())
         while waiting > OUTBOX_BARS_MAX:
             longest = max(self.publications.values(), key=lambda p: len(p.outbox))
             waiting -= len(longest.outbox)
-            self.read_again(longest, "too many bars wait for the bus", session, now_ms)
+            self.read_again(longest, "too many bars wait for the bus", now_ms)
 
 
 def _beyond_plan(limits: Limits | None) -> str:
@@ -322,7 +311,7 @@ def _beyond_plan(limits: Limits | None) -> str:
 
 def _holds_place(publication: Publication, now_ms: int) -> bool:
     """Tell whether its history is on the way, so that others have to wait."""
-    is_mute = publication.requested and not publication.heard
+    is_mute = publication.session is not None and not publication.heard
     return publication.filling and not (is_mute and now_ms - publication.requested_ms > MUTE_MS_MAX)
 
 
@@ -334,6 +323,5 @@ def _end_live(publication: Publication, now_ms: int) -> None:
 
 
 def _is_due(publication: Publication, now_ms: int) -> bool:
-    return (
-        not publication.requested and not publication.outbox and now_ms >= publication.retry_at_ms
-    )
+    is_asked = publication.session is not None
+    return not is_asked and not publication.outbox and now_ms >= publication.retry_at_ms

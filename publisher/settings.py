@@ -108,6 +108,10 @@ class PublisherSettings(AccountSettings):
     """Refuse series whose data comes late or at the end of the day."""
     history_requests_per_hour_max: int = Field(REQUESTS_PER_HOUR_MAX, ge=0, le=10_000)
     """Requests to TradingView that `tvbus history` may cost in an hour; 0: none."""
+    series_per_connection_max: int = Field(190, ge=1, le=SERIES_MAX)
+    """How many series one connection to TradingView carries."""
+    connections_max: int = Field(6, ge=1, le=50)
+    """How many connections are made where the series need them, within the plan."""
     settle_ms: int = Field(2_000, ge=0, le=600_000)
     """How long after its end a bar may still change before the clock closes it."""
     listen: ListenAddress = "127.0.0.1:9464"

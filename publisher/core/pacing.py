@@ -14,7 +14,9 @@ from typing import Final
 
 RATE_MIN: Final = 0.5
 """Requests a second, at the least; the pace after many signs of too much."""
-RATE_FIRST: Final = 5.0
+RATE_FIRST: Final = 10.0
+READY_FIRST: Final = 5.0
+"""So many may be asked for at once in the beginning."""
 RATE_MAX: Final = 40.0
 BURST_S: Final = 1.0
 """What was not asked for may be made up for, up to so many seconds' worth."""
@@ -36,7 +38,7 @@ class Pace:
     """When it was last filled."""
     rate: float = RATE_FIRST
     """Requests a second."""
-    _ready: float = 1.0
+    _ready: float = READY_FIRST
     _grow_at_ms: int = 0
     _rest_until_ms: int = 0
     _rests: int = 0

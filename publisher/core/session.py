@@ -46,6 +46,7 @@ from publisher.core.session_events import (
     Event,
     HistoryAnswered,
     Interrupted,
+    Limit,
     Noted,
     Opened,
     Refused,
@@ -180,6 +181,16 @@ class Session:
         self._outgoing.clear()
         return frames
 
+    @property
+    def size(self) -> int:
+        """How many chart sessions there are."""
+        return len(self._slots)
+
+    @property
+    def live_series(self) -> list[Series]:
+        """The series that are asked for, but those of requests of their own."""
+        return [series for series, request in self._sessions if not request]
+
     # Time.
 
     def server_now_ms(self, now_ms: int) -> int | None:
@@ -282,13 +293,19 @@ class Session:
     def _refuse(
         self, slot: _Slot, message: said.SymbolRefused | said.SlotRefused | said.ChartRefused
     ) -> list[Event]:
+        limit = _limit_of(message)
+        if limit:
+            # It is not this series that is refused.
+            return [self._interrupt(slot, f"TradingView says: {message.reason}", limit=limit)]
         if not self._move(slot, Signal.REFUSED):
             return []
         return [Refused(slot.series, _series_error(slot.series, message), slot.request)]
 
-    def _interrupt(self, slot: _Slot, reason: str, *, unanswered: bool = False) -> Interrupted:
+    def _interrupt(
+        self, slot: _Slot, reason: str, *, unanswered: bool = False, limit: Limit = ""
+    ) -> Interrupted:
         self.unsubscribe(slot.series, slot.request)
-        return Interrupted(slot.series, reason, unanswered, slot.request)
+        return Interrupted(slot.series, reason, unanswered, limit, slot.request)
 
     def _give_up(self, slot: _Slot) -> Interrupted:
         reason = f"no answer within {ANSWER_MS_MAX} ms"
@@ -313,6 +330,16 @@ class Session:
         # Stamps age on their way, so the latest one is the truest and never ahead.
         if known_ms is None or server_time_ms > known_ms:
             self._server_time_ms, self._server_seen_ms = server_time_ms, now_ms
+
+
+def _limit_of(message: said.SymbolRefused | said.SlotRefused | said.ChartRefused) -> Limit:
+    """Return whether TradingView wants less, in the words that people reported."""
+    reason = message.reason.lower()
+    if not isinstance(message, said.ChartRefused) or "session" not in reason:
+        return ""
+    if "rate" in reason:
+        return "rate"
+    return "size" if reason.startswith("max") else ""
 
 
 def _connection_error(reason: str) -> PublisherError:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Literal
 
 from publisher.core import messages as said
 from publisher.errors import PublisherError, SeriesError
 from publisher.wire import Series
+
+Limit = Literal["", "rate", "size"]
+"""TradingView wants to be asked more slowly, or for less on one connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Interrupted:
     reason: str
     unanswered: bool = False
     """True where it was a request for older bars that found no answer."""
+    limit: Limit = ""
+    """TradingView is asked too fast, or the connection carries as much as it may."""
     request: str = ""
 
 

@@ -22,7 +22,13 @@ from urllib.parse import urlsplit
 import websocket
 
 from publisher.core.frames import Splitter, is_heartbeat, join
-from publisher.errors import ConnectFailed, ConnectionLost, PublisherError, RemoteProtocolError
+from publisher.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    ConnectThrottled,
+    PublisherError,
+    RemoteProtocolError,
+)
 from publisher.ports import Clock, Connected, Disconnected, Fact, Received
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -265,9 +271,12 @@ def _connect_error(url: str, error: Exception) -> ConnectFailed:
     where = urlsplit(url).netloc.rpartition("@")[2]
     if isinstance(error, websocket.WebSocketBadStatusException):
         status = error.status_code
+        if status == 429:
+            return ConnectThrottled(
+                f"{where} refused (429): too many connections or requests, slow down"
+            )
         meaning = {
             403: "refused (403): this address or Origin is not let in",
-            429: "refused (429): too many connections or requests, slow down",
         }.get(status, f"answered {status} instead of a websocket")
         return ConnectFailed(f"{where} {meaning}; check TVBUS_WS_URL")
     if isinstance(error, socket.gaierror | websocket.WebSocketAddressException):

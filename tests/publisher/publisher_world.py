@@ -80,17 +80,16 @@ class FakeTransport:
         self.stalled_ms: int | None = None
         """Up to when the inbox is complete, where that is not now."""
 
-    @property
-    def drained_ms(self) -> int:
+    def drained_ms(self, connection: int) -> int:
         return self._clock.monotonic if self.stalled_ms is None else self.stalled_ms
 
     def open(self, connection: int) -> None:
         self.opened.append(connection)
 
-    def send(self, frames: Sequence[str]) -> None:
+    def send(self, connection: int, frames: Sequence[str]) -> None:
         self.sent += [json.loads(frame.split("~m~", 2)[2]) for frame in frames]
 
-    def close(self) -> None:
+    def close(self, connection: int) -> None:
         self.closed += 1
 
 
