@@ -17,7 +17,7 @@ from publisher_servers import free_port
 from publisher_world import FakeClock
 from pydantic import SecretStr
 
-from publisher.core.signin import Cookies
+from publisher.core.account import Cookies
 from publisher.errors import ConnectFailed, PublisherError, RemoteProtocolError
 from publisher.settings import ORIGIN
 from publisher.shell import pages as module
@@ -256,7 +256,7 @@ def test_a_packed_page_is_unpacked(script: Scripted, pages: Pages) -> None:
 
 def test_a_page_that_cannot_be_unpacked_is_told(script: Scripted, pages: Pages) -> None:
     script.replies["/"] = says(body=b"no gzip at all", Content_Encoding="gzip")
-    with pytest.raises(RemoteProtocolError, match="decompressed"):
+    with pytest.raises(ConnectFailed, match="decompressing"):
         pages.home(COOKIES)
 
 
@@ -268,7 +268,7 @@ def test_a_page_that_breaks_off_is_told(script: Scripted, pages: Pages) -> None:
         handler.wfile.write(b"half")
 
     script.replies["/"] = reply
-    with pytest.raises(ConnectFailed, match="broke"):
+    with pytest.raises(ConnectFailed, match="no answer from"):
         pages.home(COOKIES)
 
 
@@ -308,7 +308,7 @@ def test_a_page_that_drips_is_given_up_in_the_end(
 
 
 def test_a_refused_connection_is_told(clock: FakeClock) -> None:
-    with pytest.raises(ConnectFailed, match="refuses connections; is TVBUS_WEB_URL right"):
+    with pytest.raises(ConnectFailed, match="Connection refused"):
         Pages(f"http://127.0.0.1:{free_port()}", ORIGIN, clock).home(COOKIES)
 
 
@@ -333,7 +333,7 @@ def test_a_proxy_that_is_not_there_is_told_without_its_password(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:geheim@127.0.0.1:{free_port()}")
-    with pytest.raises(ConnectFailed, match="HTTPS_PROXY") as failed:
+    with pytest.raises(ConnectFailed, match="the proxy does not lead to") as failed:
         Pages("https://www.tradingview.com", ORIGIN, clock).home(COOKIES)
     assert "geheim" not in str(failed.value)
 
@@ -358,7 +358,7 @@ def test_a_server_that_is_no_web_server_is_told(clock: FakeClock) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         url = f"http://127.0.0.1:{odd.getsockname()[1]}"
-        with pytest.raises(ConnectFailed, match="broke"):
+        with pytest.raises(ConnectFailed, match="no answer from"):
             Pages(url, ORIGIN, clock).home(COOKIES)
         thread.join()
 
