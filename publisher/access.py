@@ -13,11 +13,12 @@ from typing import Final
 import structlog
 from pydantic import SecretStr
 
+from publisher.core.account import Cookies, Session, account_of, clean_cookie
 from publisher.core.governor import utc_text
-from publisher.core.signin import Answer, Cookies, Session, account_of, clean_cookie
+from publisher.core.signin import Answer
 from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims
 from publisher.errors import AccountStopped, SessionExpired, SignInError
-from publisher.password import Means, PasswordSignIn, TotpCodes, fetch_token, register_cookies
+from publisher.password import Means, PasswordSignIn, TotpCodes, fetch_home, register_cookies
 from publisher.settings import AccountSettings
 
 REFUSED_AGAIN_MS: Final = 600_000
@@ -94,7 +95,9 @@ class Access:
         if rejected is not None and rejected.way == "token":
             self._given_refused = True
         if self._given_refused:
-            raise SessionExpired(f"TradingView does not accept TVBUS_AUTH_TOKEN: {NEW_TOKEN}")
+            raise SessionExpired(
+                f"TVBUS_AUTH_TOKEN is accepted no longer or ends soon: {NEW_TOKEN}"
+            )
         claims = read_claims(text.get_secret_value())
         if claims.expires_ms is not None and claims.expires_ms <= self._means.clock.wall_ms():
             raise SessionExpired(
@@ -155,10 +158,10 @@ class Access:
         """Return a new token for cookies, once for each that is refused."""
         if rejected is not None and self._refused_again(rejected):
             raise SessionExpired("TradingView refuses the new token of these cookies too")
-        text, answer = fetch_token(self._means.pages, cookies)
-        if rejected is not None and text == rejected.text:
+        home, answer = fetch_home(self._means.pages, cookies)
+        if rejected is not None and home.token == rejected.text:
             raise SessionExpired("TradingView gives the token again that it refuses")
-        token = self._token(text, way, username, answer.server_ms)
+        token = self._token(home.token, way, username, answer.server_ms)
         if rejected is not None:
             self._replacement = _Replacement(token, self._means.clock.monotonic_ms())
         return token, answer

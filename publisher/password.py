@@ -13,14 +13,14 @@ from typing import Final, Protocol
 from pydantic import SecretStr
 
 from bus.logs import register_secret
+from publisher.core.account import Cookies, Session
 from publisher.core.signin import (
     Answer,
     CodeWrong,
-    Cookies,
     FactorWanted,
+    Home,
     PageShown,
     Refusal,
-    Session,
     SignedIn,
     choose_factor,
     read_code_answer,
@@ -164,8 +164,8 @@ class PasswordSignIn:
         """Find out whether we are in by what the home page has for these cookies."""
         if answer.cookies is None:
             raise RemoteProtocolError("TradingView's second step set no cookies")
-        token = read_home(self._pages.home(answer.cookies))
-        return CodeWrong() if token is None else SignedIn(token, "")
+        home = read_home(self._pages.home(answer.cookies))
+        return CodeWrong() if home is None else SignedIn(home.token, home.nick)
 
     def _enter(self, answer: Answer, result: SignedIn, username: SecretStr) -> Entry:
         if answer.cookies is None:
@@ -173,14 +173,14 @@ class PasswordSignIn:
                 raise RemoteProtocolError("TradingView let us in with neither token nor cookies")
             register_secret(result.token)
             return Entry(result.token, None, answer.server_ms)
-        nick = SecretStr(result.nick)
-        session = Session(answer.cookies, username, nick, self._clock.wall_ms())
         register_cookies(answer.cookies)
-        if result.token is not None:
-            register_secret(result.token)
-            return Entry(result.token, session, answer.server_ms)
-        token, home = fetch_token(self._pages, answer.cookies)
-        return Entry(token, session, home.server_ms)
+        token, nick, server_ms = result.token, result.nick, answer.server_ms
+        if token is None:
+            home, page = fetch_home(self._pages, answer.cookies)
+            token, nick, server_ms = home.token, home.nick, page.server_ms
+        register_secret(token)
+        session = Session(answer.cookies, username, SecretStr(nick), self._clock.wall_ms())
+        return Entry(token, session, server_ms)
 
     def _remembered(self, refusal: Refusal) -> PublisherError:
         """Keep in mind what must not be tried again; return the error to raise."""
@@ -198,18 +198,18 @@ class PasswordSignIn:
         )
 
 
-def fetch_token(pages: Pages, cookies: Cookies) -> tuple[SecretStr, Answer]:
-    """Return the token that the home page has for a session, and the page.
+def fetch_home(pages: Pages, cookies: Cookies) -> tuple[Home, Answer]:
+    """Return what the home page says to who has these cookies, and the page.
 
-    Raises SessionExpired where it has none, ConnectFailed or RemoteProtocolError
+    Raises SessionExpired where it knows nobody, ConnectFailed or RemoteProtocolError
     where the page cannot be read.
     """
     answer = pages.home(cookies)
-    token = read_home(answer)
-    if token is None:
+    home = read_home(answer)
+    if home is None:
         raise SessionExpired("TradingView accepts these cookies no longer")
-    register_secret(token)
-    return token, answer
+    register_secret(home.token)
+    return home, answer
 
 
 def register_cookies(cookies: Cookies) -> None:

@@ -35,6 +35,7 @@ SESSIONS_MAX: Final = 1000
 """Sessions that are remembered; the oldest are forgotten, and then refused."""
 
 _ATTEMPTS_MAX: Final = 1000
+_ISSUED_MAX: Final = 1_000
 _USED_MAX: Final = 20
 """Used time steps that are remembered; more than are good at a time."""
 
@@ -115,6 +116,7 @@ class Accounts:
         self._attempts_ms: deque[int] = deque(maxlen=_ATTEMPTS_MAX)
         self._used: dict[str, deque[int]] = {}
         self._sent: dict[str, str] = {}
+        self._issued: deque[str] = deque(maxlen=_ISSUED_MAX)
 
     def sign_in(
         self,
@@ -164,7 +166,9 @@ class Accounts:
     def new_token(self, account: Account, now_ms: int) -> str:
         """Return a fresh token of an account."""
         plan = Plan(account.plan, account.max_charts, account.max_connections, account.token_life_s)
-        return self._tokens.issue(account.username, self.user_id(account), plan, now_ms)
+        token = self._tokens.issue(account.username, self.user_id(account), plan, now_ms)
+        self._issued.append(token)
+        return token
 
     def user_id(self, account: Account) -> int:
         """Return the number of an account, from 1."""
@@ -178,6 +182,11 @@ class Accounts:
         """
         with self._lock:
             return self._sent[username]
+
+    def issued(self) -> list[str]:
+        """Return the newest tokens and cookies, so that tests can look where they went."""
+        with self._lock:
+            return list(self._issued)
 
     def end_sessions(self, username: str) -> None:
         """Make all cookies of an account bad at once."""
@@ -218,6 +227,7 @@ class Accounts:
         while len(self._sessions) > SESSIONS_MAX:
             self._sessions.popitem(last=False)
         cookies = {"sessionid": key, "sessionid_sign": sign}
+        self._issued.extend(cookies.values())
         return cookies | {"device_t": secrets.token_urlsafe(24)} if complete else cookies
 
     def _session(self, cookies: Mapping[str, str]) -> _Session | None:

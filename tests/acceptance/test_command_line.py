@@ -46,7 +46,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("publish",), {"TVBUS_WS_URL": "ws://example.com/x"}, 2, "use wss://"),
     (("publish",), {"TVBUS_REDIS_URL": "http://x"}, 2, "must begin with one of"),
     (("publish",), {"TVBUS_LISTEN": "nowhere"}, 2, "HOST:PORT"),
-    (("publish",), {"TVBUS_PASSWORD": "geheim"}, 2, "TVBUS_AUTH_TOKEN"),
+    (("publish",), {"TVBUS_PASSWORD": "geheim"}, 2, "TVBUS_USERNAME is missing"),
     (("publish", "--no-wait"), {"TVBUS_REDIS_URL": "redis://u:geheim@127.0.0.1:1"}, 1, "no bus at"),
     (("status",), {}, 1, "no bus: start one with `tvbus publish`"),
     (("status",), {"TVBUS_REDIS_URL": "redis://127.0.0.1:1"}, 1, "no bus at redis://127.0.0.1:1"),
@@ -87,17 +87,8 @@ def test_a_mistake_is_told_in_one_line(
 
 
 COMMANDS = [
-    "demo",
-    "publish",
-    "consume",
-    "tail",
-    "status",
-    "series",
-    "subscribe",
-    "unsubscribe",
-    "search",
-    "doctor",
-    "simulate",
+    *("demo", "publish", "consume", "tail", "status", "series", "subscribe", "unsubscribe"),
+    *("login", "logout", "history", "search", "doctor", "simulate"),
 ]
 
 

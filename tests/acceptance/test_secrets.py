@@ -38,6 +38,7 @@ PLANTED = {
     "TVBUS_STATE_KEY": "planted key 7Qz",
 }
 REDIS_PASSWORD = "plantedredis7Qz"
+WRONG = "planted-wrong-7Qz"
 ACCOUNT = Account(
     PLANTED["TVBUS_USERNAME"],
     PLANTED["TVBUS_PASSWORD"],
@@ -88,7 +89,7 @@ class Search:
 
     def check(self) -> int:
         """Fail where a secret is found; return how many bytes were searched."""
-        secrets = {*PLANTED.values(), REDIS_PASSWORD, *self.rig.simulator.accounts.issued()}
+        secrets = {*PLANTED.values(), REDIS_PASSWORD, WRONG, *self.rig.simulator.accounts.issued()}
         needles = {needle for secret in secrets for needle in spellings(secret)}
         for name, content in self.seen.items():
             found = [needle for needle in needles if needle in content]
@@ -186,7 +187,7 @@ def test_no_secret_leaves_while_all_goes_well(rig: Rig, tmp_path: Path, where: s
 
 Break = Callable[[Rig], Any]
 FAILURES: list[tuple[str, tuple[str, ...], Break, int | None]] = [
-    ("wrong password", PASSWORD_WAY, lambda r: r.simulator.accounts.change_password("x"), 3),
+    ("wrong password", PASSWORD_WAY, lambda r: r.settings.update(TVBUS_PASSWORD=WRONG), 3),
     ("captcha", PASSWORD_WAY, lambda r: r.simulator.faults.inject("captcha"), 3),
     ("locked out", PASSWORD_WAY, lambda r: r.simulator.faults.inject("rate_limit"), None),
     ("page in HTML", PASSWORD_WAY, lambda r: r.simulator.faults.inject("html_factor"), None),

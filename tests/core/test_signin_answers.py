@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from recordings import needs_recordings, text
 
+from publisher.core.account import Cookies, Session, account_of, clean_cookie
 from publisher.core.signin import (
     TEXT_CHARACTERS_MAX,
     Answer,
     CodeWrong,
-    Cookies,
     FactorWanted,
+    Home,
     PageShown,
     Refusal,
-    Session,
     SignedIn,
-    account_of,
     choose_factor,
-    clean_cookie,
     read_code_answer,
     read_home,
     read_password_answer,
@@ -204,7 +202,20 @@ def test_a_factor_that_nobody_here_knows_needs_a_browser(kinds: list[str], words
 )
 def test_the_token_stands_in_the_home_page(page: str, token: str | None) -> None:
     found = read_home(answer(page))
-    assert (found and found.get_secret_value()) == token
+    assert (found and found.token.get_secret_value()) == token
+
+
+@pytest.mark.parametrize(
+    ("page", "nick"),
+    [
+        ('{"username":"Alice","auth_token":"t"}', "Alice"),
+        ('{"auth_token":"t","username" : "Alice"}', "Alice"),
+        ('{"auth_token":"t"}', ""),
+        (f'{{"auth_token":"t","username":"{"x" * 300}"}}', ""),
+    ],
+)
+def test_the_home_page_may_name_the_user(page: str, nick: str) -> None:
+    assert read_home(answer(page)) == Home(SecretStr("t"), nick)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +232,8 @@ def test_a_home_page_that_does_not_come_says_nothing_of_the_cookies(
 def test_a_page_that_was_cut_off_says_nothing_of_the_cookies() -> None:
     with pytest.raises(RemoteProtocolError, match="longer"):
         read_home(Answer(200, "<html>", COOKIES, whole=False))
-    assert read_home(Answer(200, '"auth_token":"t"', COOKIES, whole=False)) == SecretStr("t")
+    cut_off = Answer(200, '"auth_token":"t"', COOKIES, whole=False)
+    assert read_home(cut_off) == Home(SecretStr("t"), "")
 
 
 @given(st.text(), st.sampled_from([200, 302, 400, 403, 404, 429, 500]))

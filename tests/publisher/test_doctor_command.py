@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from web_pages import Page, Pages, serve, serve_raw
 
 from bus.health import HealthServer
-from publisher.core.signin import Cookies, Session
+from publisher.core.account import Cookies, Session
 from publisher.settings import PublisherSettings
 from publisher.signing_in import build_means
 from publisher.simulator import Simulator

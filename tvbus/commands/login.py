@@ -10,10 +10,10 @@ import typer
 from pydantic import SecretStr
 
 from bus.embedded import find_url
-from publisher.core.signin import Cookies, Session, clean_cookie
+from publisher.core.account import Cookies, Session, clean_cookie
 from publisher.core.tokens import Token, read_claims
 from publisher.errors import SignInError
-from publisher.password import Entry, Means, PasswordSignIn, fetch_token, register_cookies
+from publisher.password import Entry, Means, PasswordSignIn, fetch_home, register_cookies
 from publisher.settings import AccountSettings
 from publisher.shell.vault import Stored
 from publisher.signing_in import build_means
@@ -119,10 +119,20 @@ def _take_over(settings: AccountSettings, means: Means) -> Entry:
     )
     cookies = Cookies(clean_cookie(first, "sessionid"), clean_cookie(second, "sessionid_sign"))
     register_cookies(cookies)
-    token, answer = fetch_token(means.pages, cookies)
-    username = settings.username or SecretStr("")
-    session = Session(answer.cookies or cookies, username, SecretStr(""), means.clock.wall_ms())
-    return Entry(token, session, answer.server_ms)
+    home, answer = fetch_home(means.pages, cookies)
+    session = Session(
+        answer.cookies or cookies,
+        _typed_name(settings, home.nick),
+        SecretStr(home.nick),
+        means.clock.wall_ms(),
+    )
+    return Entry(home.token, session, answer.server_ms)
+
+
+def _typed_name(settings: AccountSettings, nick: str) -> SecretStr:
+    """Return the other name of whose cookies these are: an e-mail address, as far as known."""
+    name = settings.username or SecretStr("")
+    return name if not nick or "@" in name.get_secret_value() else SecretStr("")
 
 
 def _keep(settings: AccountSettings, means: Means, entry: Entry) -> None:
