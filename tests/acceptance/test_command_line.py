@@ -87,8 +87,20 @@ def test_a_mistake_is_told_in_one_line(
 
 
 COMMANDS = [
-    *("demo", "publish", "consume", "tail", "status", "series", "subscribe", "unsubscribe"),
-    *("login", "logout", "history", "search", "doctor", "simulate"),
+    "demo",
+    "publish",
+    "consume",
+    "tail",
+    "status",
+    "series",
+    "subscribe",
+    "unsubscribe",
+    "search",
+    "history",
+    "login",
+    "logout",
+    "doctor",
+    "simulate",
 ]
 
 
