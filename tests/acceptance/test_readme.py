@@ -221,6 +221,7 @@ def test_the_settings_table_is_true() -> None:
         for position, name in enumerate(re.findall(r"`TVBUS_([A-Z_]+)`", names)):
             named.add(name.lower())
             value = fields[name.lower()].default
+            value = int(value) if isinstance(value, bool) else value
             if defaults[position : position + 1] and value not in (None, ()):
                 assert str(value).startswith(defaults[position][:10]) or name == "STATE_DIR", name
     assert named >= {"redis_url", "series", "history_bars", "listen", "settle_ms"}
