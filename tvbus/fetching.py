@@ -14,10 +14,11 @@ from bus.errors import BusUnreachable
 from consumers.errors import UsageError
 from publisher.answers import Chunk, HistoryBar, Progress, Reply, decode_reply
 from publisher.commands import COMMAND_FIELD, COMMANDS_MAX, Answer, Command
-from publisher.errors import RequestRefused
+from publisher.errors import RequestRefused, SymbolUnknown
 from publisher.wire import EntryMalformed, Series
 from tvbus.report import lease_of
 from tvbus.shared import Bus
+from tvbus.suggest import is_unknown
 
 SILENCE_S_MAX: Final = 30
 """How long nothing may come; the publisher says every few seconds that it works on it."""
@@ -50,8 +51,9 @@ def history_command(
 def ask_history(bus: Bus, command: Command, on_progress: Callable[[Progress], None]) -> History:
     """Ask, and wait for all bars.
 
-    Raises RequestRefused where there is no publisher, or it refuses or goes away, and
-    BusUnreachable where the bus fails.
+    Raises RequestRefused where there is no publisher, or it refuses or goes away,
+    SymbolUnknown where TradingView does not know the symbol, and BusUnreachable where
+    the bus fails.
     """
     try:
         if lease_of(bus) is None:
@@ -97,6 +99,8 @@ def _read(text: bytes) -> Reply:
 
 
 def _finished(history: History, answer: Answer) -> History:
+    if is_unknown(answer):
+        raise SymbolUnknown(answer.message)
     if not answer.accepted:
         raise RequestRefused(answer.message)
     if answer.count is not None and answer.count != len(history.bars):

@@ -24,10 +24,7 @@ SEARCHED_MAX: Final = 5
 
 def is_unknown(answer: Answer) -> bool:
     """Whether the publisher says that TradingView does not know the symbol."""
-    if answer.accepted:
-        return False
-    code = getattr(answer, "code", None)
-    return code == "symbol_unknown" or answer.message.startswith("TradingView does not know")
+    return not answer.accepted and answer.code == "symbol_unknown"
 
 
 def suggestions(settings: WebSettings, series: Series) -> list[str]:
@@ -41,6 +38,11 @@ def suggestions(settings: WebSettings, series: Series) -> list[str]:
     return [str(one) for one in suggest(series, results.found)]
 
 
+def advice(meant: list[str]) -> str:
+    """Return what to say of suggestions; empty where there are none."""
+    return f"did you mean {', '.join(meant)}?" if meant else ""
+
+
 def did_you_mean(settings: WebSettings, answers: Iterable[Answer]) -> dict[str, str]:
     """Return a line for each refused series that has suggestions, by its text.
 
@@ -51,8 +53,8 @@ def did_you_mean(settings: WebSettings, answers: Iterable[Answer]) -> dict[str, 
     lines = {}
     for text in unknown[:SEARCHED_MAX]:
         with contextlib.suppress(SeriesInvalid):
-            if meant := suggestions(settings, Series.parse(text)):
-                lines[text] = f"did you mean {', '.join(meant)}?"
+            if line := advice(suggestions(settings, Series.parse(text))):
+                lines[text] = line
         if time.monotonic() > end_s:
             break
     return lines

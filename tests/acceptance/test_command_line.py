@@ -87,8 +87,20 @@ def test_a_mistake_is_told_in_one_line(
 
 
 COMMANDS = [
-    *("demo", "publish", "consume", "tail", "status", "series", "subscribe", "unsubscribe"),
-    *("login", "logout", "search", "doctor", "simulate"),
+    "demo",
+    "publish",
+    "consume",
+    "tail",
+    "status",
+    "series",
+    "subscribe",
+    "unsubscribe",
+    "search",
+    "history",
+    "login",
+    "logout",
+    "doctor",
+    "simulate",
 ]
 
 
@@ -143,7 +155,6 @@ def test_an_unknown_symbol_is_answered_and_the_others_go_on(tmp_path: Path) -> N
     with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"]) as rig:
         rig.publisher()
         eventually(rig.live, "the known series is live")
-        rig.settings["TVBUS_SEARCH_URL"] = "http://127.0.0.1:1"
         asked = tvbus(
             "subscribe", "NOPE-X-1m", "ethusdt-binance-5m", folder=tmp_path, **rig.settings
         )
@@ -162,6 +173,26 @@ def test_an_unknown_symbol_is_answered_and_the_others_go_on(tmp_path: Path) -> N
         status = tvbus("status", folder=tmp_path, **rig.settings)
         assert "NOPE" not in status.stdout
         assert "live" in status.stdout
+
+
+def test_an_unknown_symbol_brings_what_may_have_been_meant(tmp_path: Path) -> None:
+    with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"]) as rig:
+        rig.publisher()
+        eventually(rig.live, "the known series is live")
+        asked = tvbus(
+            "subscribe", "AAPL-NYSE-1D", "ES-CME_MINI-5m", folder=tmp_path, **rig.settings
+        )
+        assert asked.returncode == 1
+        assert "AAPL-NYSE-1D: did you mean AAPL-NASDAQ-1D?" in asked.stdout
+        assert "ES-CME_MINI-5m: did you mean ES1!-CME_MINI-5m, " in asked.stdout
+        asked = tvbus("history", "AAPL-NYSE-1D", folder=tmp_path, **rig.settings)
+        assert (asked.returncode, asked.stderr.count("\n")) == (1, 1)
+        assert asked.stderr.endswith(
+            "does not know NYSE:AAPL: try `tvbus search AAPL`; did you mean AAPL-NASDAQ-1D?\n"
+        )
+        rig.settings["TVBUS_SEARCH_URL"] = "http://127.0.0.1:1"
+        asked = tvbus("history", "AAPL-NYSE-1D", folder=tmp_path, **rig.settings)
+        assert asked.stderr.endswith("try `tvbus search AAPL`\n")
 
 
 def test_a_subscription_by_command_survives_a_restart(tmp_path: Path) -> None:

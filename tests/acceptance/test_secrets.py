@@ -39,6 +39,7 @@ PLANTED = {
 }
 REDIS_PASSWORD = "plantedredis7Qz"
 WRONG = "planted-wrong-7Qz"
+OLD_TOKEN = "eyJhbGciOiJSUzUxMiJ9.eyJleHAiOjE3MDAwMDAwMDB9.cGxhbnRlZDdReg"
 ACCOUNT = Account(
     PLANTED["TVBUS_USERNAME"],
     PLANTED["TVBUS_PASSWORD"],
@@ -79,7 +80,7 @@ class Search:
     def take_everything(self) -> None:
         """All files that were written, the bus's own among them, and all of its keys."""
         for path in self.folder.rglob("*"):
-            if path.is_file() and "planted" not in path.name:
+            if path.is_file() and "planted" not in path.name and path.name != "tvbus.toml":
                 self.take(str(path), path.read_bytes())
         for key in self.rig.client.scan_iter():
             with suppress(Exception):
@@ -195,6 +196,7 @@ FAILURES: list[tuple[str, tuple[str, ...], Break, int | None]] = [
     ("web forbids", PASSWORD_WAY, lambda r: r.simulator.faults.inject("web_forbid", count=9), None),
     ("banned", PASSWORD_WAY, lambda r: r.simulator.faults.inject("banned"), 3),
     ("cookies are wrong", COOKIE_WAY, lambda r: None, 3),
+    ("token is old", TOKEN_WAY, lambda r: r.settings.update(TVBUS_AUTH_TOKEN=OLD_TOKEN), 3),
     ("token is wrong", TOKEN_WAY, lambda r: None, 3),
 ]
 

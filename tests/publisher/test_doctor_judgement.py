@@ -23,8 +23,10 @@ from tvbus.doctor.finding import Finding, size, span
 from tvbus.doctor.judge_account import judge_account
 from tvbus.doctor.judge_bus import judge_bus
 from tvbus.doctor.judge_machine import judge_folder, judge_health, judge_settings
+from tvbus.doctor.judge_publisher import judge_publisher
 from tvbus.doctor.judge_web import judge_page, judge_socket
 from tvbus.doctor.look_web import drift_ms
+from tvbus.report import LeaseReport, SessionReport
 
 GIB = 1024**3
 
@@ -454,6 +456,54 @@ def test_drift_is_what_the_date_proves(
     headers: dict[str, str], begun_ms: int, ended_ms: int, drift: int | None
 ) -> None:
     assert drift_ms(headers, begun_ms, ended_ms) == drift
+
+
+# The publisher.
+
+LEASE = LeaseReport("host:17", 5)
+SESSION = SessionReport(
+    connected=True,
+    way="stored session",
+    plan="pro_premium",
+    expires_ms=None,
+    bars_max=20_000,
+    series_max=400,
+    connections_max=50,
+)
+
+
+@pytest.mark.parametrize(
+    ("lease", "session", "level", "found"),
+    [
+        (None, None, "note", "none is running"),
+        (LEASE, None, "ok", "host:17 publishes"),
+        (LEASE, replace(SESSION, way=None), "problem", "host:17 is not let in by TradingView"),
+        (
+            LEASE,
+            SESSION,
+            "ok",
+            "host:17 reads TradingView by stored session, plan pro_premium, "
+            "20000 intraday bars a series, 400 series, 50 connections",
+        ),
+        (
+            LEASE,
+            SessionReport(True, "anonymous", "anonymous", None, 5_000, None, None),
+            "ok",
+            "host:17 reads TradingView anonymously, 5000 intraday bars a series",
+        ),
+        (
+            LEASE,
+            SessionReport(False, "token", None, None, None, None, None),
+            "note",
+            "host:17 reads TradingView by token; not connected now",
+        ),
+    ],
+)
+def test_the_publisher_is_judged_by_what_it_tells_the_bus(
+    lease: LeaseReport | None, session: SessionReport | None, level: str, found: str
+) -> None:
+    finding = judge_publisher(lease, session)
+    assert (finding.level, finding.found) == (level, found)
 
 
 # The account.

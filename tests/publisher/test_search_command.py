@@ -120,7 +120,9 @@ AAPL = [
     {"symbol": "AAPL", "exchange": "NASDAQ", "type": "stock"},
     {"symbol": "AAPLE", "exchange": "NYSE", "type": "stock"},
 ]
-UNKNOWN = Answer("AAPL-NYSE-5m", False, "TradingView does not know NYSE:AAPL: try something")
+UNKNOWN = Answer(
+    "AAPL-NYSE-5m", False, "TradingView does not know NYSE:AAPL: try something", "symbol_unknown"
+)
 
 
 def settings(url: str) -> WebSettings:
@@ -140,7 +142,7 @@ def test_suggestions_keep_interval_and_options() -> None:
     ("answer", "unknown"),
     [
         (UNKNOWN, True),
-        (Answer("A-B-1m", False, "TradingView refused A-B-1m: custom_resolution"), False),
+        (Answer("A-B-1m", False, "TradingView refused A-B-1m", "series_refused"), False),
         (Answer("A-B-1m", True, "live"), False),
     ],
 )
@@ -157,8 +159,8 @@ def test_a_search_that_fails_suggests_nothing() -> None:
 
 
 def test_many_unknown_symbols_are_not_all_searched_for() -> None:
-    answers = [Answer(f"S{n}-X-1m", False, "TradingView does not know it") for n in range(20)] + [
-        Answer("no series", False, "TradingView does not know it")
+    answers = [Answer(f"S{n}-X-1m", False, "", "symbol_unknown") for n in range(20)] + [
+        Answer("no series", False, "", "symbol_unknown")
     ]
     with serve(lambda *_: listed(AAPL)) as pages:
         lines = suggest.did_you_mean(settings(pages.url), answers)
@@ -170,7 +172,7 @@ def test_after_a_slow_answer_nothing_more_is_searched_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(suggest, "SUGGEST_S_MAX", 0.1)
-    answers = [Answer(f"S{n}-X-1m", False, "TradingView does not know it") for n in range(3)]
+    answers = [Answer(f"S{n}-X-1m", False, "", "symbol_unknown") for n in range(3)]
     ended = threading.Event()
 
     def answer(*_: Any) -> Page:

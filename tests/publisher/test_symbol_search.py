@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from web_pages import Page, serve
 from publisher.core.search import Query
 from publisher.errors import ConnectFailed, RemoteProtocolError
 from publisher.shell.search import SymbolSearch
+from publisher.simulator import Kind, Simulator
 
 ORIGIN = "https://www.tradingview.com"
 V3, V1 = "/symbol_search/v3/", "/symbol_search/"
@@ -108,6 +109,84 @@ def test_who_is_told_to_slow_down_asks_nothing_more(v3: Page, asked: list[str]) 
     ):
         SymbolSearch(pages.url, ORIGIN).find(Query("a"))
     assert pages.paths() == asked
+
+
+# Against the simulator.
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(seed=1) as running:
+        yield running
+
+
+def texts(simulator: Simulator, query: Query) -> list[str]:
+    results = SymbolSearch(simulator.search_url, ORIGIN).find(query)
+    return [str(one.series("1m")) for one in results.found]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (Query("AAPL"), ["AAPL-NASDAQ-1m"]),
+        (Query("M&M"), ["M&M-NSE-1m"]),
+        (Query("BAJAJ-AUTO"), ["BAJAJ-AUTO-NSE-1m"]),
+        (Query("BRK.B"), ["BRK.B-NYSE-1m"]),
+        (Query("btcusdt.p", kind="crypto"), ["BTCUSDT.P-BYBIT-1m"]),
+        (Query("BTCUSD", "COINBASE"), ["BTCUSD-COINBASE-1m"]),
+        (Query("005930", kind="stock"), ["005930-KRX-1m"]),
+        (Query("no such thing"), []),
+    ],
+)
+def test_the_simulators_symbols_are_found(
+    simulator: Simulator, query: Query, expected: list[str]
+) -> None:
+    assert texts(simulator, query) == expected
+
+
+def test_what_is_found_at_the_simulator_is_a_series_of_its_market(simulator: Simulator) -> None:
+    results = SymbolSearch(simulator.search_url, ORIGIN).find(Query("USD", limit=100))
+    assert len(results.found) > 30
+    for one in results.found:
+        simulator.truth(one.series("1D"), simulator.now_ms())
+
+
+def test_the_simulators_futures_root_is_offered_by_its_contracts(simulator: Simulator) -> None:
+    results = SymbolSearch(simulator.search_url, ORIGIN).find(Query("ES", "CME_MINI"))
+    [root] = [one for one in results.found if one.symbol == "ES"]
+    assert not root.usable
+    assert str(root.contracts[0].series("1m")) == "ES1!-CME_MINI-1m"
+
+
+def test_an_older_simulator_without_v3_is_searched_by_v1(simulator: Simulator) -> None:
+    before = simulator.web_counts["search_v1"]
+    simulator.faults.inject(Kind.SEARCH_V3_GONE)
+    assert texts(simulator, Query("AAPL")) == ["AAPL-NASDAQ-1m"]
+    assert simulator.web_counts["search_v1"] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        (Kind.WEB_ERROR, RemoteProtocolError, "out of order"),
+        (Kind.WEB_FORBID, RemoteProtocolError, "is not let in"),
+        (Kind.WEB_THROTTLE, ConnectFailed, "wait a minute"),
+    ],
+)
+def test_the_simulators_refusals_are_told(
+    simulator: Simulator, kind: Kind, error: type[Exception], words: str
+) -> None:
+    simulator.faults.inject(kind, count=2)
+    try:
+        with pytest.raises(error, match=words):
+            texts(simulator, Query("AAPL"))
+    finally:
+        simulator.faults.clear()
+
+
+def test_without_the_origin_the_simulator_refuses(simulator: Simulator) -> None:
+    with pytest.raises(RemoteProtocolError, match="403"):
+        SymbolSearch(simulator.search_url, "https://example.com").find(Query("AAPL"))
 
 
 def test_nothing_found_is_no_error() -> None:

@@ -19,17 +19,18 @@ from bus.logs import redact
 from bus.settings import BusSettings
 from publisher.settings import PublisherSettings
 from publisher.wire import Keys
-from tvbus.doctor.finding import Finding, note, ok
+from tvbus.doctor.finding import Finding, note
 from tvbus.doctor.judge_account import judge_account
 from tvbus.doctor.judge_bus import judge_bus
 from tvbus.doctor.judge_machine import judge_folder, judge_health, judge_settings
+from tvbus.doctor.judge_publisher import judge_publisher
 from tvbus.doctor.judge_web import judge_page, judge_socket
 from tvbus.doctor.look_account import look_account
 from tvbus.doctor.look_bus import bus_url, look_bus
 from tvbus.doctor.look_machine import look_folder, look_health, look_settings
 from tvbus.doctor.look_web import look_page, look_socket
 from tvbus.exits import FAILURE
-from tvbus.report import lease_of
+from tvbus.report import lease_of, session_of
 from tvbus.shared import Bus
 
 _STYLES: Final = {"ok": "green", "note": "yellow", "problem": "bold red"}
@@ -57,7 +58,7 @@ def command(
             _show(console, finding)
     counts = Counter(finding.level for finding in findings)
     if as_json:
-        rows = [{name: redact(text) for name, text in asdict(one).items()} for one in findings]
+        rows = [{name: _plain(text) for name, text in asdict(one).items()} for one in findings]
         print(orjson.dumps({"findings": rows, "problems": counts["problem"]}).decode())
     else:
         print(f"problems: {counts['problem']}, notes: {counts['note']}")
@@ -69,10 +70,16 @@ def _show(console: Console, finding: Finding) -> None:
     text = Text.assemble(
         (f"{finding.level:<8}", _STYLES[finding.level]),
         f"{finding.check:<{CHECK_WIDTH}}  ",
-        redact(" ".join(finding.found.split())),
-        (f"  → {redact(finding.advice)}" if finding.advice else "", "bold"),
+        _plain(finding.found),
+        (f"  → {_plain(finding.advice)}" if finding.advice else "", "bold"),
     )
     console.print(text, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Return a line without secrets and what rewrites a terminal; servers had a part in it."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in redact(text))
+    return " ".join(printable.split())
 
 
 def _examine(context: typer.Context, *, offline: bool) -> Iterator[Finding]:
@@ -111,10 +118,9 @@ def _settings(context: typer.Context) -> tuple[BusSettings | None, str]:
 
 
 def _publisher(client: Client, settings: BusSettings) -> Finding:
+    bus = Bus(client, Keys(settings.prefix), "")
     try:
-        lease = lease_of(Bus(client, Keys(settings.prefix), ""))
+        lease = lease_of(bus)
+        return judge_publisher(lease, session_of(bus, lease))
     except (RedisError, RedisClusterException) as error:
         return note("publisher", f"could not be asked for: {error}")
-    if lease is None:
-        return note("publisher", "none is running", "start one with `tvbus publish`")
-    return ok("publisher", f"{lease.holder} publishes")

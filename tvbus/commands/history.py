@@ -18,10 +18,13 @@ from consumers.core.times import parse_time_ms
 from consumers.errors import UsageError
 from publisher.answers import Progress
 from publisher.commands import HISTORY_BARS_MAX
+from publisher.errors import SymbolUnknown
+from publisher.settings import WebSettings
 from publisher.wire import Series
 from tvbus.bar_files import check_target, save, table, to_csv, to_json
 from tvbus.fetching import History, ask_history, history_command
 from tvbus.shared import open_bus
+from tvbus.suggest import advice, suggestions
 
 BARS_DEFAULT: Final = 500
 
@@ -70,9 +73,14 @@ def command(
     request = history_command(wanted, newest, from_ms, to_ms)
     if out is not None:
         check_target(out)
+    settings = context.obj.settings(WebSettings)
     bus = open_bus(context)
-    with _progress(str(wanted)) as show:
-        history = ask_history(bus, request, show)
+    try:
+        with _progress(str(wanted)) as show:
+            history = ask_history(bus, request, show)
+    except SymbolUnknown as error:
+        told = (str(error), advice(suggestions(settings, wanted)))
+        raise SymbolUnknown("; ".join(filter(None, told))) from None
     _deliver(history, out, as_json=as_json)
     if not history.complete:
         sys.stdout.flush()
