@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -107,7 +106,8 @@ class Pages:
         sent_ms = self._clock.wall_ms()
         try:
             request = session.prepare_request(requests.Request(method, url, headers, data=form))
-            # Not `Session.send`: that reads the whole body of a redirect, whatever its size.
+            # Not `Session.send`: that reads the whole body of a redirect, whatever its size,
+            # and would keep cookies for the next request.
             options: Any = session.merge_environment_settings(url, {}, True, None, None)
             timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
             response = session.get_adapter(url).send(request, timeout=timeout, **options)
@@ -175,7 +175,6 @@ class Pages:
 
 def _isolate(session: requests.Session, url: str) -> None:
     session.auth = NoCredentials()
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # A proxy must not read what is only for this machine.
     session.trust_env = url.startswith("https:")
 

@@ -223,5 +223,6 @@ def test_the_settings_table_is_true() -> None:
             value = fields[name.lower()].default
             value = int(value) if isinstance(value, bool) else value
             if defaults[position : position + 1] and value not in (None, ()):
-                assert str(value).startswith(defaults[position][:10]) or name == "STATE_DIR", name
+                shown = str(value).lower() if isinstance(value, bool) else str(value)
+                assert shown.startswith(defaults[position][:10]) or name == "STATE_DIR", name
     assert named >= {"redis_url", "series", "history_bars", "listen", "settle_ms"}

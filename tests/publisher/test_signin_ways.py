@@ -572,9 +572,10 @@ def test_what_may_go_well_later_is_never_anonymous(
 
 
 def test_a_ban_stops_every_way_until_a_person_acts(world: SigninWorld) -> None:
-    world.access(**login(PLAIN)).obtain()
+    access = world.access(**login(PLAIN))
+    access.obtain()
     assert world.means is not None
-    world.means.governor.stop("banned, said the websocket")
+    access.stop("banned, said the websocket")
     before = dict(world.site.web_counts)
     for values in (
         {},
