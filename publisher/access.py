@@ -13,8 +13,9 @@ from typing import Final
 import structlog
 from pydantic import SecretStr
 
+from publisher.core.account import Cookies, Session, account_of, clean_cookie
 from publisher.core.governor import utc_text
-from publisher.core.signin import Answer, Cookies, Session, account_of, clean_cookie
+from publisher.core.signin import Answer
 from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims
 from publisher.errors import AccountStopped, SessionExpired, SignInError
 from publisher.password import Means, PasswordSignIn, TotpCodes, fetch_home, register_cookies
@@ -94,7 +95,9 @@ class Access:
         if rejected is not None and rejected.way == "token":
             self._given_refused = True
         if self._given_refused:
-            raise SessionExpired(f"TradingView does not accept TVBUS_AUTH_TOKEN: {NEW_TOKEN}")
+            raise SessionExpired(
+                f"TVBUS_AUTH_TOKEN is accepted no longer or ends soon: {NEW_TOKEN}"
+            )
         claims = read_claims(text.get_secret_value())
         if claims.expires_ms is not None and claims.expires_ms <= self._means.clock.wall_ms():
             raise SessionExpired(

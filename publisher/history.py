@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from publisher.commands import Answer, Code, Command, code_of
@@ -128,6 +129,7 @@ class Histories:
                 request.fill.set_delay(event.info.delay_ms)
             case heard.BarsArrived():
                 at = self._moment(request, session, wall_ms, monotonic_ms)
+                at = replace(at, stated_ms=event.server_time_ms)
                 request.fill.receive(event.bars, at)
             case heard.HistoryAnswered():
                 request.update_period_ms = event.update_period_ms

@@ -13,15 +13,14 @@ from typing import Final, Protocol
 from pydantic import SecretStr
 
 from bus.logs import register_secret
+from publisher.core.account import Cookies, Session
 from publisher.core.signin import (
     Answer,
     CodeWrong,
-    Cookies,
     FactorWanted,
     Home,
     PageShown,
     Refusal,
-    Session,
     SignedIn,
     choose_factor,
     read_code_answer,

@@ -58,7 +58,7 @@ def ask(
         with requests.Session() as session:
             # What is for this machine only goes through no proxy.
             session.trust_env = url.startswith("https:")
-            session.auth = _NoCredentials()
+            session.auth = NoCredentials()
             with session.request(
                 method,
                 url,
@@ -73,7 +73,7 @@ def ask(
         raise connect_error(url, error) from error
 
 
-class _NoCredentials(AuthBase):
+class NoCredentials(AuthBase):
     """Keeps requests from sending what a ~/.netrc says."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

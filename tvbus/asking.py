@@ -38,7 +38,12 @@ def ask(text: str, setting: str, *, hidden: bool = False) -> SecretStr:
         raise ChallengeRequired(
             f"there is no terminal to ask for: {text.lower()}; set {setting}, or run this in one"
         )
-    typed = SecretStr(str(typer.prompt(text, hide_input=hidden, err=True)))
+    try:
+        typed = SecretStr(str(typer.prompt(text, hide_input=hidden, err=True)))
+    except typer.Abort:
+        if not hidden:
+            say("")  # the terminal is still on the line of the question
+        raise
     register_secret(typed)
     return typed
 

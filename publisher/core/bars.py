@@ -131,6 +131,8 @@ class Moment:
     """TradingView's clock as far as known."""
     settle_ms: int
     """How long after its end a bar may still change, by TradingView's clock."""
+    stated_ms: int | None = None
+    """TradingView's time as the message itself states it, None where it states none."""
 
 
 class Ledger:
@@ -154,6 +156,8 @@ class Ledger:
         self._filling = True
         self._collected: dict[int, Point] = {}
         self._newest_ms = 0
+        # As of when, by TradingView's own word, the newest collected bar is known.
+        self._newest_seen_ms = 0
         self._oldest_before_ask_ms: int | None = None
         self._unanswered = 0
 
@@ -181,7 +185,7 @@ class Ledger:
         """Start a fill, on a new subscription; return how many bars to ask for."""
         self._filling = True
         self._collected = {}
-        self._newest_ms = 0
+        self._newest_ms = self._newest_seen_ms = 0
         self._forming = None
         self._close_time_ms = None
         self._refused = {}
@@ -286,7 +290,7 @@ class Ledger:
     def _take(self, point: Point, close_time_ms: int | None, at: Moment) -> list[Decision]:
         self._refused.pop(point.open_time_ms, None)
         if self._filling:
-            self._collect(point, close_time_ms)
+            self._collect(point, close_time_ms, at)
             return []
         forming = self._forming
         if self._watermark_ms is None:
@@ -305,8 +309,10 @@ class Ledger:
         # Between the newest published and the forming bar: it came late, and closed.
         return self._publish(point, None, "next", at)
 
-    def _collect(self, point: Point, close_time_ms: int | None) -> None:
+    def _collect(self, point: Point, close_time_ms: int | None, at: Moment) -> None:
         self._collected[point.open_time_ms] = point
+        if point.open_time_ms >= self._newest_ms and at.stated_ms is not None:
+            self._newest_seen_ms = at.stated_ms
         if point.open_time_ms > self._newest_ms:
             self._newest_ms, self._close_time_ms = point.open_time_ms, close_time_ms
         elif point.open_time_ms == self._newest_ms and close_time_ms is not None:
@@ -364,8 +370,15 @@ class Ledger:
         return self._history_bars + (0 if self._newest_ended(at) else 1)
 
     def _newest_ended(self, at: Moment) -> bool:
+        """Tell whether the newest collected bar was over when TradingView sent it.
+
+        By the message's own stamp: an answer that waited in the socket of a stalled
+        publisher shows a bar that was forming when it was sent.
+        """
         end_ms = self._end_ms()
-        return end_ms is not None and at.server_ms >= end_ms + self._delay_ms + at.settle_ms
+        return end_ms is not None and (
+            self._newest_seen_ms >= end_ms + self._delay_ms + at.settle_ms
+        )
 
     def _finish_fill(self, at: Moment) -> list[Decision]:
         points = [self._collected[time_ms] for time_ms in sorted(self._collected)]

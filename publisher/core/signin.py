@@ -8,7 +8,6 @@ second step answers JSON or a page, so there the cookies decide, and the home pa
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any, Final
 import orjson
 from pydantic import SecretStr
 
+from publisher.core.account import Cookies
 from publisher.core.governor import BROWSER, MarkKind
 from publisher.core.tokens import TOKEN_CHARACTERS_MAX
 from publisher.errors import (
@@ -39,34 +39,7 @@ NAME_CHARACTERS_MAX: Final = 256
 
 _TOKEN: Final = re.compile(r'"auth_token"\s*:\s*"([^"\\\s]+)"')
 _NICK: Final = re.compile(rf'"username"\s*:\s*"([^"\\]{{1,{NAME_CHARACTERS_MAX}}})"')
-_COOKIE: Final = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")
 _BAN: Final = re.compile(r"(?<![a-z])(?:banned|blocked)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Cookies:
-    """What keeps a session; TradingView wants the first two together."""
-
-    sessionid: SecretStr
-    sessionid_sign: SecretStr
-    device_t: SecretStr | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Somebody's session; it does not print itself."""
-
-    cookies: Cookies
-    username: SecretStr
-    """As it was typed at the sign-in; empty where it is unknown."""
-    nick: SecretStr
-    """What TradingView calls the user; empty where it is unknown."""
-    signed_in_ms: int
-
-    def belongs_to(self, username: str) -> bool:
-        """Whether it may be this user's; a session whose user is unknown may."""
-        names = {fold_name(name.get_secret_value()) for name in (self.username, self.nick)} - {""}
-        return not names or fold_name(username) in names
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,30 +155,6 @@ def choose_factor(kinds: Sequence[str]) -> str:
             return kind
     known = ", ".join(kinds) or "one that it does not name"
     raise ChallengeRequired(f"TradingView wants a second factor ({known}): {BROWSER}")
-
-
-def clean_cookie(text: SecretStr, name: str) -> SecretStr:
-    """Return a cookie's value as somebody copied it, `name=` and `;` around it taken off.
-
-    Raises CredentialsRejected where it is none.
-    """
-    value = text.get_secret_value().strip().removeprefix(f"{name}=").strip(' ;"')
-    if not _COOKIE.fullmatch(value):
-        raise CredentialsRejected(
-            f"what was given as the cookie {name} is not the value of a cookie: copy it from the "
-            "browser's developer tools, cookies of tradingview.com"
-        )
-    return SecretStr(value)
-
-
-def account_of(name: str) -> str:
-    """Return a digest of a user name, to tell accounts apart without naming them."""
-    return hashlib.sha256(f"tvbus:{fold_name(name)}".encode()).hexdigest()[:16]
-
-
-def fold_name(name: str) -> str:
-    """Return a user name or e-mail as TradingView compares it: letter case does not count."""
-    return name.strip().casefold()
 
 
 def shown(text: str) -> str:

@@ -7,22 +7,20 @@ never travel to another site.
 
 from __future__ import annotations
 
-import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 from pydantic import SecretStr
-from requests.auth import AuthBase
 
-from publisher.core.signin import Answer, Cookies
-from publisher.errors import ConnectFailed, PublisherError, RemoteProtocolError
+from publisher.core.account import Cookies
+from publisher.core.signin import Answer
+from publisher.errors import ConnectFailed, RemoteProtocolError
 from publisher.ports import Clock
+from publisher.web import NoCredentials, connect_error, place
 
 CONNECT_TIMEOUT_S: Final = 10.0
 READ_TIMEOUT_S: Final = 20.0
@@ -33,7 +31,6 @@ PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
 """How much of a page is read."""
 CHUNK_BYTES: Final = 65_536
 REDIRECTS_MAX: Final = 5
-CAUSES_MAX: Final = 10
 DATE_STEP_MS: Final = 1_000
 """A Date header tells whole seconds."""
 
@@ -109,12 +106,13 @@ class Pages:
         sent_ms = self._clock.wall_ms()
         try:
             request = session.prepare_request(requests.Request(method, url, headers, data=form))
-            # Not `Session.send`: that reads the whole body of a redirect, whatever its size.
+            # Not `Session.send`: that reads the whole body of a redirect, whatever its size,
+            # and would keep cookies for the next request.
             options: Any = session.merge_environment_settings(url, {}, True, None, None)
             timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
             response = session.get_adapter(url).send(request, timeout=timeout, **options)
         except requests.RequestException as error:
-            raise _failure(url, error) from error
+            raise connect_error(url, error) from error
         self._compare_clocks(sent_ms, _date_ms(response))
         return response
 
@@ -129,10 +127,10 @@ class Pages:
                     break
                 if self._clock.monotonic_ms() > deadline_ms:
                     raise ConnectFailed(
-                        f"{_host(response.url)} takes more than {ANSWER_MS_MAX // 1000} s to answer"
+                        f"{place(response.url)} takes more than {ANSWER_MS_MAX // 1000} s to answer"
                     )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _failure(response.url, error) from error
+            raise connect_error(response.url, error) from error
         return Answer(
             response.status_code,
             bytes(body[:PAGE_BYTES_MAX]).decode("utf-8", "replace"),
@@ -175,16 +173,8 @@ class Pages:
         self.drift_ms = max(least_ms, 0) + min(most_ms, 0)
 
 
-class _NoCredentials(AuthBase):
-    """Keeps requests from sending what a ~/.netrc says."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
 def _isolate(session: requests.Session, url: str) -> None:
-    session.auth = _NoCredentials()
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.auth = NoCredentials()
     # A proxy must not read what is only for this machine.
     session.trust_env = url.startswith("https:")
 
@@ -229,48 +219,3 @@ def _date_ms(response: requests.Response) -> int | None:
         return int(parsedate_to_datetime(response.headers.get("date", "")).timestamp() * 1000)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or "TradingView"
-
-
-def _causes(error: Any) -> Iterator[BaseException]:
-    """Yield an error and what the libraries wrapped into it."""
-    for _ in range(CAUSES_MAX):
-        if not isinstance(error, BaseException):
-            return
-        yield error
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((each for each in error.args if isinstance(each, BaseException)), None)
-        error = inner or error.__cause__ or error.__context__
-
-
-def _failure(url: str, error: Exception) -> PublisherError:
-    """Return what a library's error means; their texts may hold addresses of proxies."""
-    host = _host(url)
-    causes = list(_causes(error))
-    if any(isinstance(each, _PROXY) for each in causes):
-        return ConnectFailed(f"the proxy does not let us through to {host}; check HTTPS_PROXY")
-    for each in causes:
-        if isinstance(each, ssl.SSLError):
-            why = getattr(each, "verify_message", "") or each.reason or "TLS failed"
-            return ConnectFailed(f"no secure connection to {host}: {why}")
-        if isinstance(each, socket.gaierror | urllib3.exceptions.NameResolutionError):
-            return ConnectFailed(f"{host} cannot be found; check the network and DNS")
-        if isinstance(each, ConnectionRefusedError):
-            return ConnectFailed(f"{host} refuses connections; is TVBUS_WEB_URL right?")
-    if any(isinstance(each, _TIMEOUT) for each in causes):
-        return ConnectFailed(f"{host} did not answer in time; check the network")
-    if any(isinstance(each, _DECODING) for each in causes):
-        return RemoteProtocolError(f"{host} sent what cannot be decompressed")
-    return ConnectFailed(f"the connection to {host} broke; check the network")
-
-
-_PROXY: Final = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
-_TIMEOUT: Final = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-_DECODING: Final = (
-    requests.exceptions.ContentDecodingError,
-    urllib3.exceptions.DecodeError,
-)

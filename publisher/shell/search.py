@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from publisher.core.search import Hunt, Query, Results, Version, read_page
+from publisher.core.search import Hunt, Query, Results, Version
+from publisher.core.search_parsing import read_page
 from publisher.errors import ConnectFailed, RemoteProtocolError
 from publisher.web import ask, place
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from bus.files import Exposed, read_private, write_private
-from publisher.core.signin import Cookies, Session
+from publisher.core.account import Cookies, Session
 from publisher.errors import SessionExpired, SignInError
 from publisher.shell.keychain import Keychain, KeychainFailed
 

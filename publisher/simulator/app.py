@@ -67,7 +67,7 @@ class Simulator:
         self.market = Market(seed)
         self.clock = SimulatedClock(start_ms, speed, monotonic)
         self.faults = Faults()
-        self._host = host
+        self._name = f"[{host}]" if ":" in host else host
         self._tokens = Tokens(tokens)
         self.accounts = Accounts(accounts, self._tokens, captcha_after)
         self._world = World(
@@ -88,12 +88,12 @@ class Simulator:
     @property
     def url(self) -> str:
         """Where clients connect; valid once started."""
-        return f"ws://{self._host}:{self._server.port}{PATH}"
+        return f"ws://{self._name}:{self._server.port}{PATH}"
 
     @property
     def web_url(self) -> str:
         """Where the pages are; valid once started."""
-        return f"http://{self._host}:{self._web.port}"
+        return f"http://{self._name}:{self._web.port}"
 
     @property
     def search_url(self) -> str:
@@ -187,7 +187,7 @@ class Simulator:
 
 
 def serve_forever(
-    on_ready: Callable[[str], None],
+    on_ready: Callable[[Simulator], None],
     stop: threading.Event,
     *,
     seed: int = 1,
@@ -195,8 +195,12 @@ def serve_forever(
     start_ms: int | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    web_port: int = 0,
+    accounts: Iterable[Account] = (),
 ) -> None:
-    """Run a simulator until `stop` is set; `on_ready` gets its URL. Raises OSError."""
-    with Simulator(seed, speed, start_ms, host, port) as simulator:
-        on_ready(simulator.url)
+    """Run a simulator until `stop` is set; `on_ready` gets it when it listens. Raises OSError."""
+    with Simulator(
+        seed, speed, start_ms, host, port, web_port=web_port, accounts=accounts
+    ) as simulator:
+        on_ready(simulator)
         stop.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from email.utils import formatdate
 from http import HTTPStatus
@@ -36,7 +37,8 @@ class WebServer:
     def start(self) -> None:
         """Begin to listen. Raises OSError where the port cannot be had."""
         try:
-            self._server = _Server((self._host, self.port), self._handler)
+            kind = _Server6 if ":" in self._host else _Server
+            self._server = kind((self._host, self.port), self._handler)
         except OSError as error:
             where = f"cannot bind {self._host}:{self.port}: {error.strerror or error}"
             raise OSError(error.errno, where.lower()) from error
@@ -58,6 +60,10 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: who asked is gone."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 def _handler(

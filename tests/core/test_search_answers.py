@@ -12,19 +12,16 @@ from hypothesis import strategies as st
 from recordings import needs_recordings
 
 from publisher.core.search import (
-    DESCRIPTION_CHARACTERS_MAX,
     KINDS,
     LIMIT_MAX,
     PAGES_MAX,
     SUGGESTIONS_MAX,
-    Found,
     Hunt,
-    Page,
     Query,
     SearchInvalid,
-    read_page,
     suggest,
 )
+from publisher.core.search_parsing import DESCRIPTION_CHARACTERS_MAX, Found, Page, read_page
 from publisher.errors import RemoteProtocolError
 from publisher.wire import SYMBOL_LENGTH_MAX, Series
 

@@ -11,20 +11,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from recordings import needs_recordings, text
 
+from publisher.core.account import Cookies, Session, account_of, clean_cookie
 from publisher.core.signin import (
     TEXT_CHARACTERS_MAX,
     Answer,
     CodeWrong,
-    Cookies,
     FactorWanted,
     Home,
     PageShown,
     Refusal,
-    Session,
     SignedIn,
-    account_of,
     choose_factor,
-    clean_cookie,
     read_code_answer,
     read_home,
     read_password_answer,

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from web_pages import Page, Pages, serve, serve_raw
 
 from bus.health import HealthServer
-from publisher.core.signin import Cookies, Session
+from publisher.core.account import Cookies, Session
 from publisher.settings import PublisherSettings
 from publisher.signing_in import build_means
 from publisher.simulator import Simulator
@@ -201,6 +201,21 @@ def test_a_health_page_that_answers_is_read(
         page.stop()
     assert lines(ended)["health page"].startswith(f"{level}: ")
     assert all(trouble in ended.out for trouble in facts["troubles"])
+
+
+def test_what_another_process_says_shows_no_secret_and_rewrites_no_terminal(
+    doctor: Run,
+) -> None:
+    facts = {"state": "publishing", "troubles": ["\x1b[2Jhush-word is wrong"]}
+    page = HealthServer("127.0.0.1:0", lambda: (False, facts), _NoMetrics())  # type: ignore[arg-type]
+    account = {"TVBUS_USERNAME": "trader-jo", "TVBUS_PASSWORD": "hush-word"}
+    try:
+        for flags in ((), ("--json",)):
+            ended = doctor("--offline", *flags, TVBUS_LISTEN=f"127.0.0.1:{page.port}", **account)
+            assert "[2J********** is wrong" in ended.out
+            assert "\x1b" not in ended.out
+    finally:
+        page.stop()
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"name":1}', b'{"state":1,"troubles":7}'])

@@ -487,7 +487,7 @@ SESSION = SessionReport(
         ),
         (
             LEASE,
-            SessionReport(True, "anonymous", "", None, 5_000, None, None),
+            SessionReport(True, "anonymous", "anonymous", None, 5_000, None, None),
             "ok",
             "host:17 reads TradingView anonymously, 5000 intraday bars a series",
         ),

@@ -17,7 +17,7 @@ from publisher_servers import free_port
 from publisher_world import FakeClock
 from pydantic import SecretStr
 
-from publisher.core.signin import Cookies
+from publisher.core.account import Cookies
 from publisher.errors import ConnectFailed, PublisherError, RemoteProtocolError
 from publisher.settings import ORIGIN
 from publisher.shell import pages as module
@@ -230,10 +230,14 @@ def test_redirects_in_a_circle_end(script: Scripted, pages: Pages) -> None:
     assert len(script.requests) == REDIRECTS_MAX + 1
 
 
-def test_a_page_is_read_up_to_a_size(
-    script: Scripted, pages: Pages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script.replies["/"] = says(body=b"x" * (PAGE_BYTES_MAX + 1_000))
+def test_a_page_that_never_ends_is_read_up_to_a_size(script: Scripted, pages: Pages) -> None:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(b"x" * 65_536)
+
+    script.replies["/"] = reply
     answer = pages.home(COOKIES)
     assert len(answer.body) == PAGE_BYTES_MAX
     assert not answer.whole
@@ -256,7 +260,7 @@ def test_a_packed_page_is_unpacked(script: Scripted, pages: Pages) -> None:
 
 def test_a_page_that_cannot_be_unpacked_is_told(script: Scripted, pages: Pages) -> None:
     script.replies["/"] = says(body=b"no gzip at all", Content_Encoding="gzip")
-    with pytest.raises(RemoteProtocolError, match="decompressed"):
+    with pytest.raises(ConnectFailed, match="decompressing"):
         pages.home(COOKIES)
 
 
@@ -268,7 +272,7 @@ def test_a_page_that_breaks_off_is_told(script: Scripted, pages: Pages) -> None:
         handler.wfile.write(b"half")
 
     script.replies["/"] = reply
-    with pytest.raises(ConnectFailed, match="broke"):
+    with pytest.raises(ConnectFailed, match="no answer from"):
         pages.home(COOKIES)
 
 
@@ -308,7 +312,7 @@ def test_a_page_that_drips_is_given_up_in_the_end(
 
 
 def test_a_refused_connection_is_told(clock: FakeClock) -> None:
-    with pytest.raises(ConnectFailed, match="refuses connections; is TVBUS_WEB_URL right"):
+    with pytest.raises(ConnectFailed, match="Connection refused"):
         Pages(f"http://127.0.0.1:{free_port()}", ORIGIN, clock).home(COOKIES)
 
 
@@ -333,7 +337,7 @@ def test_a_proxy_that_is_not_there_is_told_without_its_password(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:geheim@127.0.0.1:{free_port()}")
-    with pytest.raises(ConnectFailed, match="HTTPS_PROXY") as failed:
+    with pytest.raises(ConnectFailed, match="the proxy does not lead to") as failed:
         Pages("https://www.tradingview.com", ORIGIN, clock).home(COOKIES)
     assert "geheim" not in str(failed.value)
 
@@ -358,7 +362,7 @@ def test_a_server_that_is_no_web_server_is_told(clock: FakeClock) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         url = f"http://127.0.0.1:{odd.getsockname()[1]}"
-        with pytest.raises(ConnectFailed, match="broke"):
+        with pytest.raises(ConnectFailed, match="no answer from"):
             Pages(url, ORIGIN, clock).home(COOKIES)
         thread.join()
 

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from bus import files
 from bus.files import read_private, write_private
-from publisher.core.signin import Cookies, Session
+from publisher.core.account import Cookies, Session
 from publisher.errors import SessionExpired, SignInError
 from publisher.shell import keychain as keychain_module
 from publisher.shell.keychain import Keychain, KeychainFailed

@@ -28,7 +28,7 @@ from signin_world import (
     login,
 )
 
-from publisher.core.signin import Cookies
+from publisher.core.account import Cookies
 from publisher.core.tokens import ANONYMOUS, Token, read_claims
 from publisher.errors import (
     AccountStopped,
@@ -492,7 +492,7 @@ def test_a_given_token_that_was_refused_is_never_tried_again(world: SigninWorld)
     access = world.access(auth_token=web_token(NOW_MS + LIFE_MS), **cookies_of(world))
     second = access.obtain(rejected=access.obtain())
     assert second.way == "cookies"
-    assert "does not accept TVBUS_AUTH_TOKEN" in second.failures[0]
+    assert "TVBUS_AUTH_TOKEN is accepted no longer" in second.failures[0]
     assert access.obtain().way == "cookies"
 
 
@@ -572,9 +572,10 @@ def test_what_may_go_well_later_is_never_anonymous(
 
 
 def test_a_ban_stops_every_way_until_a_person_acts(world: SigninWorld) -> None:
-    world.access(**login(PLAIN)).obtain()
+    access = world.access(**login(PLAIN))
+    access.obtain()
     assert world.means is not None
-    world.means.governor.stop("banned, said the websocket")
+    access.stop("banned, said the websocket")
     before = dict(world.site.web_counts)
     for values in (
         {},

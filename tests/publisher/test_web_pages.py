@@ -97,6 +97,7 @@ def test_a_page_that_never_ends_is_given_up() -> None:
 
 def test_a_redirect_is_an_answer_and_a_status_no_error() -> None:
     with serve(lambda *_: (302, b"")) as pages:
+        pages.location = pages.url + "/elsewhere"
         assert ask(pages.url, parameters={"text": "M&M ü"}).status == 302
         assert pages.asked == [("/", {"text": "M&M ü"})]
         assert pages.headers[0]["Accept-Encoding"] == "identity"

@@ -23,6 +23,7 @@ class Pages:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     date: str | None = None
+    location: str | None = None
 
     def paths(self) -> list[str]:
         """The paths asked for, in order."""
@@ -45,6 +46,8 @@ def serve(answer: Callable[[str, dict[str, str]], Page]) -> Iterator[Pages]:
             self.send_response_only(status)
             if pages.date is not None:
                 self.send_header("Date", pages.date)
+            if pages.location is not None:
+                self.send_header("Location", pages.location)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command == "GET":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from itertools import count
@@ -25,6 +26,8 @@ from web_world import (
 )
 
 from publisher.simulator import Account, Simulator
+from publisher.simulator.accounts import SESSIONS_MAX, Accounts
+from publisher.simulator.tokens import TOKENS_MAX, Tokens
 
 STEP_MS = 30_000
 HOUR_MS = 3_600_000
@@ -331,3 +334,33 @@ def test_a_taken_web_port_is_an_error_and_nothing_goes_on_listening(market: Simu
         failing.start()
     with pytest.raises(OSError, match="refused"):
         Client(failing.url)
+
+
+def test_addresses_of_the_newer_kind_are_served_too() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with Simulator(host="::1", accounts=ACCOUNTS) as market, Browser(market) as browser:
+        assert market.web_url.startswith("http://[::1]:")
+        assert browser.get().status_code == 200
+        with Client(market.url) as client:
+            assert client.hello["protocol"] == "json"
+
+
+def test_cookies_that_cannot_be_read_are_none(browser: Browser) -> None:
+    response = browser.get(headers={"Cookie": "a/b=1"})
+    assert (response.status_code, token_in(response.text)) == (200, "")
+
+
+def test_what_is_remembered_of_sign_ins_is_bounded_and_the_oldest_goes() -> None:
+    tokens = Tokens()
+    accounts = Accounts([PLAIN], tokens)
+    first, *others = (
+        accounts.sign_in("plain", "right", 0).cookies for _ in range(SESSIONS_MAX + 1)
+    )
+    assert accounts.signed_in(first) is None
+    assert all(accounts.signed_in(cookies) is PLAIN for cookies in others)
+    first_token, *newer = (accounts.new_token(PLAIN, 0) for _ in range(TOKENS_MAX + 1))
+    assert tokens.plan_of(first_token, 0) is None
+    assert {tokens.plan_of(token, 0) for token in newer} == {""}

@@ -58,7 +58,7 @@ def command(
             _show(console, finding)
     counts = Counter(finding.level for finding in findings)
     if as_json:
-        rows = [{name: redact(text) for name, text in asdict(one).items()} for one in findings]
+        rows = [{name: _plain(text) for name, text in asdict(one).items()} for one in findings]
         print(orjson.dumps({"findings": rows, "problems": counts["problem"]}).decode())
     else:
         print(f"problems: {counts['problem']}, notes: {counts['note']}")
@@ -70,10 +70,16 @@ def _show(console: Console, finding: Finding) -> None:
     text = Text.assemble(
         (f"{finding.level:<8}", _STYLES[finding.level]),
         f"{finding.check:<{CHECK_WIDTH}}  ",
-        redact(" ".join(finding.found.split())),
-        (f"  → {redact(finding.advice)}" if finding.advice else "", "bold"),
+        _plain(finding.found),
+        (f"  → {_plain(finding.advice)}" if finding.advice else "", "bold"),
     )
     console.print(text, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Return a line without secrets and what rewrites a terminal; servers had a part in it."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in redact(text))
+    return " ".join(printable.split())
 
 
 def _examine(context: typer.Context, *, offline: bool) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import typer
 from pydantic import SecretStr
 
 from bus.embedded import find_url
-from publisher.core.signin import Cookies, Session, clean_cookie
+from publisher.core.account import Cookies, Session, clean_cookie
 from publisher.core.tokens import Token, read_claims
 from publisher.errors import SignInError
 from publisher.password import Entry, Means, PasswordSignIn, fetch_home, register_cookies

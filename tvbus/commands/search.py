@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.errors import UsageError
-from publisher.core.search import Found, Query, Results, SearchInvalid
+from publisher.core.search import Query, Results, SearchInvalid
+from publisher.core.search_parsing import Found
 from publisher.settings import ORIGIN, WebSettings
 from publisher.shell.search import SymbolSearch
 from publisher.wire import parse_interval

@@ -16,11 +16,11 @@ def judge_publisher(lease: LeaseReport | None, session: SessionReport | None) ->
     if session.way is None:
         advice = "its log says why; `tvbus login` may help"
         return problem(check, f"{lease.holder} is not let in by TradingView", advice)
-    told = f"{lease.holder} reads TradingView by {session.way}"
-    if session.way == "anonymous":
-        told = f"{lease.holder} reads TradingView anonymously"
+    anonymous = session.way == "anonymous"
+    how = "anonymously" if anonymous else f"by {session.way}"
+    told = f"{lease.holder} reads TradingView {how}"
     limits = [
-        f"plan {session.plan}" if session.plan else "",
+        f"plan {session.plan}" if session.plan and not anonymous else "",
         f"{session.bars_max} intraday bars a series" if session.bars_max else "",
         f"{session.series_max} series" if session.series_max else "",
         f"{session.connections_max} connections" if session.connections_max else "",
