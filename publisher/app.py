@@ -130,6 +130,7 @@ def _policy(settings: PublisherSettings) -> Policy:
         settings.history_requests_per_hour_max,
         settings.series_per_connection_max,
         settings.connections_max,
+        settings.audit_minutes,
     )
 
 

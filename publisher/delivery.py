@@ -21,7 +21,7 @@ from publisher.core.backoff import Backoff
 from publisher.errors import Fenced, StoreError, StoreRefused, StreamDiverged
 from publisher.ports import Appended, Batch, Clock, Store
 from publisher.publication import Publication
-from publisher.wire import Series
+from publisher.wire import Bar, Series
 
 BATCH_BARS_MAX: Final = 128
 """Bars in one script call; more would hold the server for over a millisecond."""
@@ -47,6 +47,8 @@ class Flushed:
     """What a flush found out."""
 
     appended: int = 0
+    live: list[Bar] = field(default_factory=list)
+    """Bars that stand in their streams now and did not come with history."""
     failed: list[tuple[Publication, StoreError]] = field(default_factory=list)
     """Series whose stream must be read again, or that the bus refuses."""
 
@@ -179,8 +181,10 @@ class Delivery:
         trouble = None
         for publication, batch, outcome in zip(waiting, batches, outcomes, strict=False):
             if isinstance(outcome, Appended):
-                for _ in batch.bars:
+                for bar in batch.bars:
                     publication.outbox.popleft()
+                    if bar.closed_by != "history":
+                        flushed.live.append(bar)
                 flushed.appended += outcome.new
             elif isinstance(outcome, Fenced):
                 raise outcome

@@ -16,6 +16,7 @@ from typing import Final
 from publisher.bus_watch import BusWatch
 from publisher.commands import Answer
 from publisher.core import session as heard
+from publisher.core.barriers import Barriers
 from publisher.core.budget import REQUESTS_PER_HOUR_MAX, Budget
 from publisher.core.pacing import Pace
 from publisher.core.session import Session
@@ -25,6 +26,7 @@ from publisher.errors import (
     ConnectionLost,
     ConnectThrottled,
     Fenced,
+    PeerSilent,
     PublisherError,
     RemoteProtocolError,
     SessionExpired,
@@ -52,6 +54,8 @@ from publisher.publication import Publication
 from publisher.roster import Roster
 from publisher.status import Status, session_line
 from publisher.token_keeper import TokenKeeper
+from publisher.watching import Watch
+from publisher.wire import Bar
 
 INBOX_MAX: Final = 10_000
 """Messages from TradingView that may wait for the engine."""
@@ -59,6 +63,10 @@ TURN_FACTS_MAX: Final = 1_000
 """Facts taken in one turn before the bus gets its share."""
 TURN_MS_MAX: Final = 200
 """Longest wait of a turn."""
+OVERDUE_MAX: Final = 3
+"""So many requests in a row that find no answer end their connection."""
+MUTES_MAX: Final = 3
+"""After so many mute connections, without a bar in between, another token is asked for."""
 STOP_FLUSH_MS_MAX: Final = 3_000
 """How long a clean stop may take to carry what waits to the bus."""
 
@@ -73,6 +81,7 @@ class Policy:
     history_requests_per_hour_max: int = REQUESTS_PER_HOUR_MAX
     series_per_connection_max: int = 190
     connections_max: int = 6
+    audit_minutes: int = 30
 
 
 class Engine:
@@ -98,7 +107,8 @@ class Engine:
             self._delivery,
             self.notes,
             self._roster,
-            policy.settle_ms,
+            Watch(self.notes, policy.audit_minutes),
+            settle_ms=policy.settle_ms,
             require_realtime=policy.require_realtime,
         )
         budget = Budget(policy.history_requests_per_hour_max)
@@ -114,7 +124,9 @@ class Engine:
         self._links = Links(
             ports, self._pace, policy.series_per_connection_max, policy.connections_max
         )
+        self._barriers = Barriers(policy.settle_ms)
         self._renew_at_ms = 0
+        self._mutes = 0
         self._keeper = TokenKeeper(ports, self.notes)
         self._bus_watch = BusWatch(self._delivery, self.notes)
         for publication in publications:
@@ -285,12 +297,18 @@ class Engine:
                 # Not on connect: a peer that accepts and drops is not well.
                 link.backoff.reset()
                 link.bars_ms = monotonic_ms
+                link.overdue = self._mutes = 0
+            case heard.Interrupted(overdue=True):
+                link.overdue += 1
             case heard.Interrupted(limit="rate"):
                 self._slow_down(event.reason)
             case heard.Interrupted(limit="size"):
                 self._links.fill_up(session)
         hearer = self._histories if event.request else self._hearing
         hearer.hear(event, session, wall_ms, monotonic_ms)
+        if link.overdue >= OVERDUE_MAX:
+            reason = f"{OVERDUE_MAX} requests one after the other were not answered"
+            self._lose(link, PeerSilent(reason))
 
     def _slow_down(self, reason: str) -> None:
         """TradingView is asked too fast."""
@@ -312,8 +330,11 @@ class Engine:
         self._hear(link, events, self._ports.clock.wall_ms(), now_ms)
         # The clock that closes bars is TradingView's as of the last thing heard from
         # it, and not later than what was drained: a stalled reader closes nothing.
+        heard_ms = min(session.received_ms, drained_ms)
         if link.session is session:
-            self._hearing.expire(session, now_ms, min(session.received_ms, drained_ms))
+            self._hearing.expire(session, now_ms, heard_ms)
+            if self._hearing.listen(session, now_ms, heard_ms):
+                self._lose(link, PeerSilent("heartbeats come, but no data of any series"))
 
     def _keep_lease(self, now_ms: int) -> None:
         if now_ms < self._renew_at_ms:
@@ -341,6 +362,8 @@ class Engine:
         if session is not None:
             self._roster.interrupt(session, now_ms)
             self._histories.interrupt(session, str(error))
+        if isinstance(error, PeerSilent) and session is not None:
+            self._doubt_token()
         if isinstance(error, ConnectThrottled):
             self._slow_down(str(error))
         if isinstance(error, AccountStopped):
@@ -349,9 +372,17 @@ class Engine:
             self._keeper.reject(link.bars_ms)
         self._put_session()
 
+    def _doubt_token(self) -> None:
+        """Connections stay mute: perhaps the token is the reason."""
+        self._mutes += 1
+        if self._mutes >= MUTES_MAX:
+            self._mutes = 0
+            self._keeper.reject(self._links.bars_ms)
+
     def _flush(self, now_ms: int) -> None:
         flushed = self._delivery.flush(self._roster.publications)
         self.notes.count("bar.appended", flushed.appended)
+        self._tell_completed(flushed.live, now_ms)
         failed = {publication.series: (publication, error) for publication, error in flushed.failed}
         for publication, error in failed.values():
             if isinstance(error, StoreRefused):
@@ -361,6 +392,25 @@ class Engine:
         self._roster.shed(now_ms)
         if self._bus_watch.tell():
             self._roster.doubt_all()
+
+    def _tell_completed(self, bars: Iterable[Bar], now_ms: int) -> None:
+        """Tell of each interval whose series have all published their bar."""
+        for bar in bars:
+            end_ms = bar.end_time_ms or bar.open_time_ms + bar.series.interval_ms
+            self._barriers.note(bar.series, end_ms)
+        clock = self._links.clock
+        server_ms = clock.server_now_ms(now_ms) if clock is not None else None
+        if not self._barriers.standing or server_ms is None:
+            return
+        for completed in self._barriers.check(self._roster.members(), server_ms):
+            self.notes.tell(
+                "interval.completed",
+                interval=completed.interval,
+                end_time_ms=completed.end_time_ms,
+                published=completed.published,
+                missing=completed.missing,
+                missing_count=completed.missing_count,
+            )
 
     def _stop(self) -> None:
         """Carry what waits to the bus, and let others have the lease."""

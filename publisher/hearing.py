@@ -16,6 +16,7 @@ from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import Publication
 from publisher.roster import REFUSED_ATTEMPT, Roster
+from publisher.watching import Watch
 from publisher.wire import DAY_MS, HOUR_MS, Bar
 
 MEASURED_STEP_MS: Final = 1_000
@@ -31,8 +32,9 @@ class Hearing:
         delivery: Delivery,
         notes: Notes,
         roster: Roster,
-        settle_ms: int,
+        watch: Watch,
         *,
+        settle_ms: int,
         require_realtime: bool = False,
     ) -> None:
         self._ports = ports
@@ -40,6 +42,7 @@ class Hearing:
         self._notes = notes
         self._roster = roster
         self._settle_ms = settle_ms
+        self._watch = watch
         self._require_realtime = require_realtime
 
     def hear(
@@ -60,6 +63,10 @@ class Hearing:
                     return
             case heard.BarsArrived():
                 at = replace(at, stated_ms=event.server_time_ms)
+                if self._watch.hear(publication, at):
+                    # Nobody knows what was said meanwhile; history has it.
+                    self.check(publication, "data came again after a silence")
+                    return
                 decisions = ledger.receive(event.bars, at)
             case heard.HistoryAnswered():
                 self._learn_mode(publication, event)
@@ -73,7 +80,7 @@ class Hearing:
                 if event.unanswered:
                     ledger.note_unanswered()
                 self._roster.again(publication, event.reason, monotonic_ms)
-        self._run(publication, decisions, at, monotonic_ms)
+        self._run(publication, decisions, at, monotonic_ms, session.speed)
 
     def expire(self, session: Session, now_ms: int, heard_ms: int) -> None:
         """Close by the clock what has ended, as of the last thing heard on this connection."""
@@ -81,7 +88,27 @@ class Hearing:
         for publication in list(self._roster.publications.values()):
             if publication.session is session and publication.ledger is not None:
                 at = self._moment(publication, session, wall_ms, heard_ms)
-                self._run(publication, publication.ledger.expire(at), at, now_ms)
+                decisions = publication.ledger.expire(at)
+                self._run(publication, decisions, at, now_ms, session.speed)
+
+    def listen(self, session: Session, now_ms: int, heard_ms: int) -> bool:
+        """Look for series whose data stays away; return whether the connection is mute.
+
+        As of the last thing heard on it: what was not read yet is no silence.
+        """
+        server_ms = session.server_now_ms(heard_ms)
+        if server_ms is None:
+            return False
+        publications = [p for p in self._roster.publications.values() if p.session is session]
+        silence = self._watch.silence(publications, server_ms)
+        if silence.whole:
+            return True
+        for publication in silence.series:
+            self._roster.again(publication, "no data though the market is open", now_ms)
+        due = self._watch.due(publications, server_ms)
+        if due is not None and not any(p.filling for p in self._roster.publications.values()):
+            self.check(due, "its newest bars are compared with history")
+        return False
 
     def _moment(
         self, publication: Publication, session: Session, wall_ms: int, monotonic_ms: int
@@ -105,6 +132,7 @@ class Hearing:
                 source=info.source,
             )
         publication.info = info
+        self._watch.learn(publication, info)
         self._tell_delay(publication)
 
     def _learn_mode(self, publication: Publication, event: heard.HistoryAnswered) -> None:
@@ -171,6 +199,7 @@ class Hearing:
         decisions: Sequence[decided.Decision],
         at: decided.Moment,
         now_ms: int,
+        speed: float,
     ) -> None:
         for place, decision in enumerate(decisions):
             match decision:
@@ -182,7 +211,7 @@ class Hearing:
                     self._measure(publication, decision.bar, at)
                     if self._jumped(publication, decision.bar, now_ms):
                         publication.jumped_ms = now_ms
-                        self._check(publication, decisions[place + 1 :])
+                        self.check(publication, "bars may have been missed", decisions[place + 1 :])
                         return
                 case decided.Correct():
                     self._correct(publication, decision)
@@ -190,6 +219,7 @@ class Hearing:
                     assert publication.session is not None
                     publication.session.request_more(publication.series, decision.bars, now_ms)
                 case decided.FillDone():
+                    self._watch.begin(publication, decision.published, at, speed)
                     self._go_live(publication, decision.published, now_ms)
                 case decided.Reload():
                     self._roster.again(publication, decision.reason, now_ms)
@@ -217,15 +247,17 @@ class Hearing:
         publication.check_at_ms = now_ms + publication.checks.next_delay_ms(self._ports.rng)
         return True
 
-    def _check(self, publication: Publication, passed: Sequence[decided.Decision] = ()) -> None:
+    def check(
+        self, publication: Publication, reason: str, passed: Sequence[decided.Decision] = ()
+    ) -> None:
         """Ask for the newest bars anew; nothing newer is published before the answer."""
-        self._notes.tell("series.checked", series=publication.series)
+        self._notes.tell("series.checked", series=publication.series, reason=reason)
         publication.release()
         publication.retry_at_ms = 0
         if any(isinstance(decision, decided.Publish) for decision in passed):
             # The ledger is past the jump already: begin again from the stream's end.
             publication.ledger = None
-        self._roster.move(publication, "starting", "bars may have been missed")
+        self._roster.move(publication, "starting", reason)
 
     def _correct(self, publication: Publication, decision: decided.Correct) -> None:
         bar = decision.bar
@@ -256,7 +288,7 @@ class Hearing:
             # Bars were missed indeed, so others may have missed the last of theirs unseen.
             for other in self._roster.publications.values():
                 if other.state == "live" and other.requested_ms < jumped_ms:
-                    self._check(other)
+                    self.check(other, "another series missed bars")
 
     def _tell_refused(self, publication: Publication, decision: decided.Refuse) -> None:
         self._notes.tell(

@@ -34,6 +34,8 @@ class Link:
     connect_at_ms: int = 0
     bars_ms: int = 0
     """When it last brought bars."""
+    overdue: int = 0
+    """How many requests in a row found no answer."""
     room_max: int = 0
     """How many chart sessions it may carry; fewer where TradingView said no."""
     backoff: Backoff = field(default_factory=lambda: Backoff(RECONNECT_BASE_MS, RECONNECT_MS_MAX))
@@ -104,6 +106,7 @@ class Links:
     def begin(self, link: Link, token: Token, now_ms: int) -> None:
         """A connection stands: speak on it."""
         link.room_max = self._series_max
+        link.overdue = 0
         link.session = Session(token.text.get_secret_value(), now_ms, self._ports.rng)
 
     def lose(self, link: Link, now_ms: int) -> int:

@@ -41,4 +41,6 @@ class Notes:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
     return value if isinstance(value, (int, float, bool)) or value is None else str(value)

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from publisher.core.backoff import Backoff
 from publisher.core.bars import Ledger
 from publisher.core.delays import REALTIME, Delay, DelayMeter
+from publisher.core.liveness import Liveness
 from publisher.core.messages import SymbolInfo
 from publisher.core.session import Session
 from publisher.wire import Bar, Series, SeriesState, Summary
@@ -64,6 +65,11 @@ class Publication:
     """Number of the flush that last carried its bars."""
     forming: Bar | None = None
     """The newest state of the bar in progress, None once it was put."""
+    liveness: Liveness = field(default_factory=Liveness)
+    alarmed: bool = False
+    """True while it is asked for again because it was silent."""
+    audit_at_ms: int = 0
+    """TradingView's clock; when its newest bars are compared with history again, 0: never."""
     checked_ms: int = 0
     """Open time of the newest bar that came after a jump and was looked into."""
     jumped_ms: int | None = None
@@ -81,6 +87,7 @@ class Publication:
         if self.session is not None:
             self.session.unsubscribe(self.series)
             self.session = None
+        self.liveness.end()
 
     @property
     def filling(self) -> bool:

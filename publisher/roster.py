@@ -6,6 +6,7 @@ from typing import Final
 
 from publisher.commands import Answer, Command, code_of
 from publisher.core import bars as decided
+from publisher.core.barriers import Member
 from publisher.core.pacing import Pace
 from publisher.core.session import Session
 from publisher.core.tokens import Limits
@@ -144,6 +145,14 @@ class Roster:
             return False
         return sum(p.session is not None for p in self.publications.values()) >= series_max
 
+    def members(self) -> list[Member]:
+        """Return the live series, as the barriers of their intervals see them."""
+        return [
+            Member(p.series, p.liveness.hours, p.ledger.watermark_ms, p.stated.late)
+            for p in self.publications.values()
+            if p.state == "live" and p.ledger is not None and p.ledger.watermark_ms is not None
+        ]
+
     def doubt_all(self) -> None:
         """The bus was away: it may have come back without its newest entries."""
         for publication in self.publications.values():
@@ -227,6 +236,7 @@ class Roster:
             if publication.session is not session:
                 continue
             publication.session = None
+            publication.liveness.end()
             publication.retry_at_ms = 0
             _end_live(publication, now_ms)
             if publication.state in {"live", "filling"}:

@@ -112,6 +112,8 @@ class PublisherSettings(AccountSettings):
     """How many series one connection to TradingView carries."""
     connections_max: int = Field(6, ge=1, le=50)
     """How many connections are made where the series need them, within the plan."""
+    audit_minutes: int = Field(30, ge=0, le=10_080)
+    """How often a series is compared with history, 21 bars apart at least; 0: never."""
     settle_ms: int = Field(2_000, ge=0, le=600_000)
     """How long after its end a bar may still change before the clock closes it."""
     listen: ListenAddress = "127.0.0.1:9464"

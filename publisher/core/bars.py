@@ -32,7 +32,7 @@ REFUSED_TIMES_MAX: Final = 1_000
 """How many refused open times are remembered until a good bar replaces them."""
 UNANSWERED_MAX: Final = 3
 """How many fills may end at a request for older bars that was never answered."""
-OVERLAP_BARS: Final = 10
+OVERLAP_BARS: Final = RECENT_BARS_MAX
 """How many bars before the watermark are asked for again, to be compared."""
 
 

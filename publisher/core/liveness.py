@@ -3,8 +3,9 @@
 A connection can be there, with heartbeats, and bring nothing. That is normal where the
 market is closed or nobody trades, so silence is counted only while the market is open,
 delayed data by its delay later, and what is long is learned: several times the longest
-silence that ended well lately. Where the hours are unknown the market counts as open
-only for the first data, since a series that never brought any is suspicious always.
+silence that ended well lately, and an alarm that was false makes the next one later.
+Where the hours are unknown the market counts as open only for the first data, since a
+series that never brought any is suspicious always.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ class Liveness:
 
     hours: TradingHours = UNKNOWN
     delay_ms: int = 0
+    speed: float = 1.0
+    """How fast TradingView's clock runs: updates come by the real one."""
     begun_ms: int | None = None
     """Since when data is waited for; None while it is not."""
     _heard_ms: int | None = None
     _silences: deque[int] = field(default_factory=lambda: deque(maxlen=LEARNED_MAX))
 
-    def begin(self, now_ms: int) -> None:
-        """Wait for data from now on."""
-        self.begun_ms, self._heard_ms = now_ms, None
+    def begin(self, now_ms: int, *, heard: bool = False) -> None:
+        """Wait for data from now on; `heard` where some has come with the history."""
+        self.begun_ms, self._heard_ms = now_ms, now_ms if heard else None
 
     def end(self) -> None:
         """Wait no more; what was learned stays."""
@@ -56,11 +59,21 @@ class Liveness:
         self._heard_ms = now_ms
         return silence_ms
 
+    def forgive(self) -> None:
+        """The last alarm was false: a silence as long is usual."""
+        self._silences.append(self.limit_ms)
+
+    @property
+    def awaited(self) -> bool:
+        """True while data is waited for."""
+        return self.begun_ms is not None
+
     @property
     def limit_ms(self) -> int:
         """How long the market may be silent."""
         longest_ms = max(self._silences, default=0)
-        return min(SILENCE_MS_MAX, max(SILENCE_MS_MIN, SILENCE_FACTOR * longest_ms))
+        least_ms = int(SILENCE_MS_MIN * self.speed)
+        return min(SILENCE_MS_MAX, max(least_ms, SILENCE_FACTOR * longest_ms))
 
     def silent(self, now_ms: int) -> bool:
         """Tell whether data should have come by now."""
@@ -70,7 +83,7 @@ class Liveness:
             waited_ms = now_ms - self.begun_ms
             if self.hours.known:
                 waited_ms = self._market_ms(self.begun_ms, now_ms)
-            return waited_ms > FIRST_MS_MAX
+            return waited_ms > FIRST_MS_MAX * self.speed
         return self._market_ms(self._heard_ms, now_ms) > self.limit_ms
 
     def _market_ms(self, from_ms: int, to_ms: int) -> int:

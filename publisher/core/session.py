@@ -302,14 +302,15 @@ class Session:
         return [Refused(slot.series, _series_error(slot.series, message), slot.request)]
 
     def _interrupt(
-        self, slot: _Slot, reason: str, *, unanswered: bool = False, limit: Limit = ""
+        self, slot: _Slot, reason: str, *, overdue: bool = False, limit: Limit = ""
     ) -> Interrupted:
+        unanswered = overdue and slot.state is State.EXTENDING
         self.unsubscribe(slot.series, slot.request)
-        return Interrupted(slot.series, reason, unanswered, limit, slot.request)
+        return Interrupted(slot.series, reason, unanswered, overdue, limit, slot.request)
 
     def _give_up(self, slot: _Slot) -> Interrupted:
         reason = f"no answer within {ANSWER_MS_MAX} ms"
-        return self._interrupt(slot, reason, unanswered=slot.state is State.EXTENDING)
+        return self._interrupt(slot, reason, overdue=True)
 
     def _moved(self, slot: _Slot, signal: Signal, event: Event | None) -> list[Event]:
         if not self._move(slot, signal):

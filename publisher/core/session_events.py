@@ -70,6 +70,8 @@ class Interrupted:
     reason: str
     unanswered: bool = False
     """True where it was a request for older bars that found no answer."""
+    overdue: bool = False
+    """True where TradingView did not answer in time."""
     limit: Limit = ""
     """TradingView is asked too fast, or the connection carries as much as it may."""
     request: str = ""

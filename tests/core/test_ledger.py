@@ -687,8 +687,8 @@ def test_a_restart_with_nothing_new_publishes_nothing() -> None:
 
 def test_a_restart_asks_for_what_is_missing_and_an_overlap() -> None:
     ledger = Ledger(SERIES, stream(0), 3)
-    assert ledger.begin(m(100) + 30_000) == 111
-    assert ledger.begin(m(0) - 1) == 11
+    assert ledger.begin(m(100) + 30_000) == 101 + OVERLAP_BARS
+    assert ledger.begin(m(0) - 1) == 1 + OVERLAP_BARS
     assert ledger.begin(m(1_000_000)) == REQUEST_BARS_MAX
 
 
@@ -719,7 +719,7 @@ def test_a_restart_asks_for_more_until_it_reaches_the_watermark() -> None:
     ledger.begin(m(30))
     now = at(m(30) + 30_000)
     ledger.receive(slot(*[bar(n) for n in range(20, 31)]), now)
-    assert ledger.complete(False, now) == [AskMore(30)]
+    assert ledger.complete(False, now) == [AskMore(20 + OVERLAP_BARS)]
     ledger.receive(slot(*[bar(n) for n in range(1, 20)]), now)
     decisions = ledger.complete(False, now)
     assert minutes(published(decisions)) == list(range(1, 30))

@@ -442,7 +442,9 @@ def test_a_series_that_does_not_answer_is_asked_for_again_and_the_others_live() 
     talk.hear("~h~1")
     assert talk.session.next_deadline_ms() == due_ms
     assert talk.session.expire(due_ms - 1) == []
-    assert talk.session.expire(due_ms) == [Interrupted(BTC, f"no answer within {ANSWER_MS_MAX} ms")]
+    assert talk.session.expire(due_ms) == [
+        Interrupted(BTC, f"no answer within {ANSWER_MS_MAX} ms", overdue=True)
+    ]
     assert talk.session.expire(due_ms) == []
     assert isinstance(talk.say("du", ETH, BARS)[0], BarsArrived)
 
@@ -464,7 +466,7 @@ def test_live_updates_do_not_keep_an_unanswered_request_waiting() -> None:
         talk.now_ms += 1_000
         talk.say("du", BTC, BARS)
     assert talk.session.expire(talk.now_ms) == [
-        Interrupted(BTC, f"no answer within {ANSWER_MS_MAX} ms", unanswered=True)
+        Interrupted(BTC, f"no answer within {ANSWER_MS_MAX} ms", unanswered=True, overdue=True)
     ]
 
 

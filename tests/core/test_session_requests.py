@@ -97,5 +97,7 @@ def test_a_request_that_is_not_answered_ends_alone() -> None:
     pair.now_ms += ANSWER_MS_MAX
     pair.hear("~h~2")
     reason = f"no answer within {ANSWER_MS_MAX} ms"
-    assert pair.session.expire(pair.now_ms) == [Interrupted(BTC, reason, request="h1")]
+    assert pair.session.expire(pair.now_ms) == [
+        Interrupted(BTC, reason, overdue=True, request="h1")
+    ]
     assert isinstance(pair.say_of(pair.live, "du", BARS)[0], BarsArrived)

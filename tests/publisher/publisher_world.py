@@ -77,6 +77,8 @@ class FakeTransport:
         self.opened: list[int] = []
         self.closed = 0
         self.sent: list[dict[str, Any]] = []
+        self.sent_on: dict[int, list[dict[str, Any]]] = {}
+        """The same by connection."""
         self.stalled_ms: int | None = None
         """Up to when the inbox is complete, where that is not now."""
 
@@ -87,7 +89,9 @@ class FakeTransport:
         self.opened.append(connection)
 
     def send(self, connection: int, frames: Sequence[str]) -> None:
-        self.sent += [json.loads(frame.split("~m~", 2)[2]) for frame in frames]
+        messages = [json.loads(frame.split("~m~", 2)[2]) for frame in frames]
+        self.sent += messages
+        self.sent_on.setdefault(connection, []).extend(messages)
 
     def close(self, connection: int) -> None:
         self.closed += 1
@@ -277,6 +281,9 @@ class World:
         store: MemoryStore | None = None,
         token: Token | None = ANONYMOUS,
         require_realtime: bool = False,
+        series_per_connection_max: int = 190,
+        connections_max: int = 6,
+        audit_minutes: int = 0,
     ) -> None:
         self.clock = FakeClock()
         self.transport = FakeTransport(self.clock)
@@ -287,7 +294,14 @@ class World:
         ports = Ports(
             self.clock, self.tokens, self.transport, self.store, self.lease, random.Random(1)
         )
-        policy = Policy(history_bars, settle_ms, require_realtime)
+        policy = Policy(
+            history_bars,
+            settle_ms,
+            require_realtime,
+            series_per_connection_max=series_per_connection_max,
+            connections_max=connections_max,
+            audit_minutes=audit_minutes,
+        )
         if token is not None:
             self.grant(token)
         publications = [Publication(one, "settings") for one in series]
@@ -330,8 +344,8 @@ class World:
         self.hear(json.dumps({"session_id": "x", "timestampMs": self.clock.wall}))
         self.turn(3)
 
-    def hear(self, *payloads: str) -> None:
-        number = self.transport.opened[-1]
+    def hear(self, *payloads: str, connection: int | None = None) -> None:
+        number = self.transport.opened[-1] if connection is None else connection
         self.inbox.put(Received(number, payloads, self.clock.wall, self.clock.monotonic))
 
     def say(self, name: str, *parameters: Any, stamped: bool = False) -> None:

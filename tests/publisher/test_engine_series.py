@@ -7,7 +7,7 @@ import json
 import pytest
 from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS, World, series_number, values
 
-from publisher import engine, roster
+from publisher import engine, links, roster
 from publisher.errors import ConnectionLost, LocalProtocolError, StoreUnavailable
 from publisher.ports import CommandRefused, Connected, Disconnected
 from publisher.wire import Series
@@ -153,10 +153,11 @@ def test_refused_series_do_not_take_the_places_of_others() -> None:
     many = [series_number(i) for i in range(roster.FILLS_MAX + 3)]
     world = World(*many)
     world.connect()
+    world.pass_ms(1_000)
     assert world.asked() == many[: roster.FILLS_MAX]
     for series in many[: roster.FILLS_MAX]:
         world.say("symbol_error", world.session_of(series), "sds_sym_1", "invalid symbol")
-    world.turn(2)
+    world.pass_ms(1_000)
     assert set(world.asked()) == set(many)
 
 
@@ -366,10 +367,10 @@ def test_reconnecting_waits_longer_each_time_until_a_bar_came() -> None:
         world.hear(json.dumps({"session_id": "x", "timestampMs": world.clock.wall}))
         world.turn(2)
     assert waits[-1] > 10 * waits[0]
-    assert max(waits) <= engine.RECONNECT_MS_MAX
+    assert max(waits) <= links.RECONNECT_MS_MAX
     world.fill(BTC, values(-1), values(0), end=1)
     world.disconnect(ConnectionLost("gone"))
-    assert world.store.told("session.lost")[-1]["retry_in_ms"] <= engine.RECONNECT_BASE_MS
+    assert world.store.told("session.lost")[-1]["retry_in_ms"] <= links.RECONNECT_BASE_MS
 
 
 def test_what_an_old_connection_still_says_concerns_nobody() -> None:
@@ -387,7 +388,7 @@ def test_a_connection_that_says_nothing_at_all_is_made_anew() -> None:
     world = World(BTC)
     world.turn()
     assert world.transport.opened == [1]
-    world.pass_ms(engine.CONNECTING_MS_MAX + 1_000, heartbeat=False, step_ms=5_000)
+    world.pass_ms(links.CONNECTING_MS_MAX + 1_000, heartbeat=False, step_ms=5_000)
     assert len(world.transport.opened) == 2
     world.inbox.put(Connected(world.transport.opened[-1]))
     world.turn()
