@@ -15,45 +15,31 @@ from typing import Final
 
 from publisher.bus_watch import BusWatch
 from publisher.commands import Answer
-from publisher.core import session as heard
 from publisher.core.barriers import Barriers
 from publisher.core.budget import REQUESTS_PER_HOUR_MAX, Budget
 from publisher.core.pacing import Pace
-from publisher.core.session import Session
 from publisher.delivery import Delivery
+from publisher.dialogue import Dialogue
 from publisher.errors import (
-    AccountStopped,
-    ConnectionLost,
-    ConnectThrottled,
     Fenced,
-    PeerSilent,
-    PublisherError,
-    RemoteProtocolError,
-    SessionExpired,
     SignInError,
     StoreError,
     StoreRefused,
 )
 from publisher.hearing import Hearing
 from publisher.history import Histories
-from publisher.links import Link, Links
+from publisher.links import Links
 from publisher.notes import Notes
 from publisher.ports import (
     RENEW_MS,
     Commanded,
     CommandRefused,
-    Connected,
-    Disconnected,
     Fact,
     Ports,
-    Received,
-    TokenDenied,
-    TokenGranted,
 )
 from publisher.publication import Publication
 from publisher.roster import Roster
-from publisher.status import Status, session_line
-from publisher.token_keeper import TokenKeeper
+from publisher.status import Status
 from publisher.watching import Watch
 from publisher.wire import Bar
 
@@ -111,27 +97,38 @@ class Engine:
             settle_ms=policy.settle_ms,
             require_realtime=policy.require_realtime,
         )
-        budget = Budget(policy.history_requests_per_hour_max)
         self._histories = Histories(
             ports,
             self._delivery,
             self.notes,
-            budget,
+            Budget(policy.history_requests_per_hour_max),
             policy.settle_ms,
             bars_max=lambda: self._roster.limits.bars if self._roster.limits else None,
         )
-        self._pace = Pace(ports.clock.monotonic_ms())
-        self._links = Links(
-            ports, self._pace, policy.series_per_connection_max, policy.connections_max
-        )
+        self._dialogue = self._new_dialogue()
         self._barriers = Barriers(policy.settle_ms)
         self._renew_at_ms = 0
-        self._mutes = 0
-        self._keeper = TokenKeeper(ports, self.notes)
         self._bus_watch = BusWatch(self._delivery, self.notes)
         for publication in publications:
             self._roster.add(publication)
         self.status = self._new_status()
+
+    def _new_dialogue(self) -> Dialogue:
+        pace = Pace(self._ports.clock.monotonic_ms())
+        policy = self._policy
+        return Dialogue(
+            self._ports,
+            self.notes,
+            self._delivery,
+            self._roster,
+            self._hearing,
+            histories=self._histories,
+            links=Links(
+                self._ports, pace, policy.series_per_connection_max, policy.connections_max
+            ),
+            pace=pace,
+            fencing_token=self._fencing_token,
+        )
 
     @property
     def publications(self) -> list[Publication]:
@@ -153,23 +150,19 @@ class Engine:
             self._stop()
             raise
         finally:
-            self._links.close()
+            self._dialogue.links.close()
 
     def turn(self) -> None:
         """Take what came, let time do its part, carry on. Raises Fenced, SignInError."""
         # Read before the inbox is emptied: what had arrived by then is in it.
-        drained_ms = self._links.drained_ms()
+        drained_ms = self._dialogue.links.drained_ms()
         self._take_facts()
         now_ms = self._ports.clock.monotonic_ms()
         self._keep_lease(now_ms)
-        self._keeper.keep(self._links.clock, now_ms, self._links.bars_ms)
-        self._keep_connections(now_ms)
+        self._dialogue.keep(now_ms)
         if self._inbox.empty():
-            for link in self._links.open:
-                self._expire(link, now_ms, drained_ms.get(link.number, 0))
-        self._histories.turn(self._links.roomiest(), now_ms)
-        self._roster.start(self._links, self._pace, now_ms)
-        self._links.send()
+            self._dialogue.expire(now_ms, drained_ms)
+        self._dialogue.speak(now_ms)
         self._flush(now_ms)
         self.status = self._new_status()
 
@@ -199,53 +192,8 @@ class Engine:
                 self._delivery.note_commands_read(fact.entry_id)
             case CommandRefused():
                 self._refuse_command(fact)
-            case TokenGranted():
-                self._let_in(fact)
-            case TokenDenied():
-                self._keeper.take_denial(fact.error, self._ports.clock.monotonic_ms())
-            case Connected() | Received() | Disconnected():
-                link = self._links.of(fact.connection)
-                if link is not None:
-                    self._take_of(link, fact)
-
-    def _take_of(self, link: Link, fact: Connected | Received | Disconnected) -> None:
-        match fact:
-            case Connected():
-                self._open_session(link)
-            case Received():
-                self._receive(link, fact)
-            case Disconnected():
-                self._lose(link, fact.error)
-
-    def _let_in(self, fact: TokenGranted) -> None:
-        """Speak with another token from now on."""
-        before, clock = self._keeper.token, self._links.clock
-        had_ended = self._keeper.ended(clock, fact.monotonic_ms)
-        self._keeper.take(fact, clock)
-        self._roster.limits = fact.token.limits
-        self._put_session()
-        if before == fact.token:
-            return
-        changed = before is not None and before.anonymous != fact.token.anonymous
-        for link in self._links.open:
-            if had_ended or changed:
-                # What was not said since the old one's end, or not to somebody anonymous,
-                # nobody knows.
-                self._lose(link, ConnectionLost("the token had ended before another was granted"))
-            elif link.session is not None:
-                link.session.renew(fact.token.text.get_secret_value())
-
-    def _open_session(self, link: Link) -> None:
-        token = self._keeper.token
-        if token is None:
-            self._lose(link, ConnectionLost("the token was rejected meanwhile"))
-            return
-        self._links.begin(link, token, self._ports.clock.monotonic_ms())
-
-    def _put_session(self) -> None:
-        token = self._keeper.token
-        connected = bool(self._links.open)
-        self._delivery.put_session(session_line(self._fencing_token, token, connected=connected))
+            case _:
+                self._dialogue.take(fact)
 
     def _refuse_command(self, fact: CommandRefused) -> None:
         self.notes.tell("command.refused", level="warning", reason=fact.reason)
@@ -253,88 +201,6 @@ class Engine:
             answer = Answer("", accepted=False, message=fact.reason, code="invalid")
             self._delivery.answer(fact.request, answer)
         self._delivery.note_commands_read(fact.entry_id)
-
-    def _receive(self, link: Link, fact: Received) -> None:
-        for payload in fact.payloads:
-            if link.session is None:
-                return
-            self.notes.count("payload.received")
-            try:
-                events = link.session.receive(payload, fact.monotonic_ms)
-            except RemoteProtocolError as error:
-                self._lose(link, error)
-                return
-            self._hear(link, events, fact.wall_ms, fact.monotonic_ms)
-
-    def _hear(self, link: Link, events: list[heard.Event], wall_ms: int, monotonic_ms: int) -> None:
-        for event in events:
-            if link.session is None:
-                return
-            match event:
-                case heard.Opened():
-                    token = self._keeper.token
-                    anonymous = token is not None and token.anonymous
-                    self.notes.tell("session.opened", anonymous=anonymous)
-                    self._put_session()
-                case heard.Ended():
-                    self._lose(link, event.error)
-                case heard.Noted():
-                    self.notes.count(f"message.{event.kind}")
-                    self.notes.debug(f"message.{event.kind}", reason=event.reason)
-                case _:
-                    self._hear_series(link, link.session, event, wall_ms, monotonic_ms)
-
-    def _hear_series(
-        self,
-        link: Link,
-        session: Session,
-        event: heard.SeriesEvent,
-        wall_ms: int,
-        monotonic_ms: int,
-    ) -> None:
-        match event:
-            case heard.BarsArrived():
-                # Not on connect: a peer that accepts and drops is not well.
-                link.backoff.reset()
-                link.bars_ms = monotonic_ms
-                link.overdue = self._mutes = 0
-            case heard.Interrupted(overdue=True):
-                link.overdue += 1
-            case heard.Interrupted(limit="rate"):
-                self._slow_down(event.reason)
-            case heard.Interrupted(limit="size"):
-                self._links.fill_up(session)
-        hearer = self._histories if event.request else self._hearing
-        hearer.hear(event, session, wall_ms, monotonic_ms)
-        if link.overdue >= OVERDUE_MAX:
-            reason = f"{OVERDUE_MAX} requests one after the other were not answered"
-            self._lose(link, PeerSilent(reason))
-
-    def _slow_down(self, reason: str) -> None:
-        """TradingView is asked too fast."""
-        rest_ms = self._pace.throttled(self._ports.clock.monotonic_ms())
-        self.notes.tell(
-            "pace.slowed",
-            level="warning",
-            reason=reason,
-            per_second=self._pace.rate,
-            rest_ms=rest_ms,
-        )
-
-    def _expire(self, link: Link, now_ms: int, drained_ms: int) -> None:
-        session = link.session
-        if session is None:
-            return
-        # What has arrived and was not read yet is no silence: this process was stalled.
-        events = session.expire(min(now_ms, drained_ms))
-        self._hear(link, events, self._ports.clock.wall_ms(), now_ms)
-        # The clock that closes bars is TradingView's as of the last thing heard from
-        # it, and not later than what was drained: a stalled reader closes nothing.
-        heard_ms = min(session.received_ms, drained_ms)
-        if link.session is session:
-            self._hearing.expire(session, now_ms, heard_ms)
-            if self._hearing.listen(session, now_ms, heard_ms):
-                self._lose(link, PeerSilent("heartbeats come, but no data of any series"))
 
     def _keep_lease(self, now_ms: int) -> None:
         if now_ms < self._renew_at_ms:
@@ -347,37 +213,6 @@ class Engine:
                 raise
             self._delivery.note_trouble(error)
         self._renew_at_ms = self._ports.clock.monotonic_ms() + RENEW_MS
-
-    def _keep_connections(self, now_ms: int) -> None:
-        series = max(len(self._roster.publications), int(self._histories.wanting))
-        limits = self._roster.limits
-        self._links.size(series, limits.connections if limits is not None else None)
-        if series and self._keeper.usable(now_ms):
-            self._links.connect(now_ms)
-
-    def _lose(self, link: Link, error: PublisherError) -> None:
-        session, now_ms = link.session, self._ports.clock.monotonic_ms()
-        delay_ms = self._links.lose(link, now_ms)
-        self.notes.tell("session.lost", level="warning", reason=error, retry_in_ms=delay_ms)
-        if session is not None:
-            self._roster.interrupt(session, now_ms)
-            self._histories.interrupt(session, str(error))
-        if isinstance(error, PeerSilent) and session is not None:
-            self._doubt_token()
-        if isinstance(error, ConnectThrottled):
-            self._slow_down(str(error))
-        if isinstance(error, AccountStopped):
-            raise error
-        if isinstance(error, SessionExpired):
-            self._keeper.reject(link.bars_ms)
-        self._put_session()
-
-    def _doubt_token(self) -> None:
-        """Connections stay mute: perhaps the token is the reason."""
-        self._mutes += 1
-        if self._mutes >= MUTES_MAX:
-            self._mutes = 0
-            self._keeper.reject(self._links.bars_ms)
 
     def _flush(self, now_ms: int) -> None:
         flushed = self._delivery.flush(self._roster.publications)
@@ -398,7 +233,7 @@ class Engine:
         for bar in bars:
             end_ms = bar.end_time_ms or bar.open_time_ms + bar.series.interval_ms
             self._barriers.note(bar.series, end_ms)
-        clock = self._links.clock
+        clock = self._dialogue.links.clock
         server_ms = clock.server_now_ms(now_ms) if clock is not None else None
         if not self._barriers.standing or server_ms is None:
             return
@@ -437,9 +272,9 @@ class Engine:
         publications = self._roster.publications.values()
         return Status(
             turned_ms=self._ports.clock.monotonic_ms(),
-            connected=bool(self._links.open),
-            signed_in=self._keeper.token.way if self._keeper.token else "",
-            signin_trouble=self._keeper.trouble,
+            connected=bool(self._dialogue.links.open),
+            signed_in=token.way if (token := self._dialogue.keeper.token) else "",
+            signin_trouble=self._dialogue.keeper.trouble,
             store_trouble=self._bus_watch.troubles,
             series=len(publications),
             live=sum(p.state == "live" for p in publications),

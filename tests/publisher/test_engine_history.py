@@ -448,7 +448,7 @@ def reconnect(world: World) -> None:
     world.disconnect(ConnectionLost("gone"))
     for _ in range(200):
         world.pass_ms(500, step_ms=500, heartbeat=False)
-        if world.engine._links.of(world.transport.opened[-1]):
+        if world.engine._dialogue.links.of(world.transport.opened[-1]):
             break
     world.connect()
 
@@ -581,7 +581,7 @@ def test_who_asked_hears_that_the_publisher_stops() -> None:
 
 def test_what_is_said_of_a_request_that_is_over_concerns_nobody() -> None:
     world = Asking.live(BTC)
-    session = world.engine._links.clock
+    session = world.engine._dialogue.links.clock
     assert isinstance(session, Session)
     late = heard.Interrupted(BTC, "late", request="history 99")
     world.engine._histories.hear(late, session, world.clock.wall, world.clock.monotonic)

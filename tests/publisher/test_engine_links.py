@@ -32,7 +32,7 @@ class Crowd(World):
     def step(self, ms: int = 500) -> None:
         """Let time pass, and TradingView answer all that was asked."""
         self.pass_ms(ms, heartbeat=False, step_ms=ms)
-        for link in self.engine._links:
+        for link in self.engine._dialogue.links:
             if link.number and link.session is None and link.number in self.transport.opened:
                 self.inbox.put(Connected(link.number))
                 hello = {"session_id": "x", "timestampMs": self.clock.wall}
@@ -73,13 +73,13 @@ class Crowd(World):
         return sum(line.state == "live" for line in self.store.lines.values())
 
     def sizes(self) -> list[int]:
-        return [link.session.size for link in self.engine._links.open if link.session]
+        return [link.session.size for link in self.engine._dialogue.links.open if link.session]
 
 
 def test_as_many_connections_are_made_as_the_series_need() -> None:
     world = Crowd(*many(25), series_per_connection_max=10)
     world.until_live(25)
-    assert len(world.engine._links.open) == 3
+    assert len(world.engine._dialogue.links.open) == 3
     assert max(world.sizes()) <= 10
     assert sum(world.sizes()) == 25
 
@@ -93,11 +93,11 @@ def test_one_series_has_one_connection() -> None:
 def test_a_connection_that_is_lost_takes_only_its_own_series_along() -> None:
     world = Crowd(*many(20), series_per_connection_max=10)
     world.until_live(20)
-    lost = world.engine._links.open[0]
+    lost = world.engine._dialogue.links.open[0]
     world.inbox.put(Disconnected(lost.number, ConnectionLost("gone")))
     world.turn()
     assert world.live == 10
-    assert len(world.engine._links.open) == 1
+    assert len(world.engine._dialogue.links.open) == 1
     world.until_live(20)
     assert sorted(world.sizes()) == [10, 10]
 
@@ -105,7 +105,7 @@ def test_a_connection_that_is_lost_takes_only_its_own_series_along() -> None:
 def test_what_an_old_connection_still_says_concerns_nobody() -> None:
     world = Crowd(*many(20), series_per_connection_max=10)
     world.until_live(20)
-    number = world.engine._links.open[0].number
+    number = world.engine._dialogue.links.open[0].number
     for _ in range(2):
         world.inbox.put(Disconnected(number, ConnectionLost("gone")))
     world.turn()
@@ -118,7 +118,7 @@ def test_no_more_connections_are_made_than_the_plan_has(claimed: int, expected: 
     world = Crowd(*many(25), series_per_connection_max=10, token=token)
     for _ in range(60):
         world.step()
-    assert len(world.engine._links.open) == expected
+    assert len(world.engine._dialogue.links.open) == expected
     assert world.live == min(25, 10 * expected)
 
 
@@ -134,7 +134,7 @@ def test_a_connection_that_takes_no_more_is_filled_no_further() -> None:
     world = Crowd(*many(20), series_per_connection_max=10)
     for _ in range(3):
         world.step(100)
-    link = world.engine._links.open[0]
+    link = world.engine._dialogue.links.open[0]
     assert link.session is not None
     session, size = next(iter(link.session._slots)), link.session.size
     refusal = {"m": "critical_error", "p": [session, "Max state sessions reached", ""]}
@@ -160,15 +160,15 @@ def test_max_sessions_rate_halves_the_pace_and_refuses_nobody() -> None:
     world = Crowd(*many(4))
     world.step(100)
     world.step(100)
-    link = world.engine._links.open[0]
-    rate = world.engine._pace.rate
+    link = world.engine._dialogue.links.open[0]
+    rate = world.engine._dialogue._pace.rate
     assert link.session is not None
     series = world.engine.publications[0]
     session = world.session_of(series.series)
     refusal = {"m": "critical_error", "p": [session, "max sessions rate reached", ""]}
     world.hear(json.dumps(refusal), connection=link.number)
     world.turn()
-    assert world.engine._pace.rate == rate / 2
+    assert world.engine._dialogue._pace.rate == rate / 2
     [told] = world.store.told("pace.slowed")
     assert "max sessions rate reached" in told["reason"]
     world.until_live(4)
@@ -197,6 +197,6 @@ def test_a_token_is_renewed_on_every_connection() -> None:
     world.until_live(20)
     world.grant(web_token(name="two"))
     world.turn(2)
-    for link in world.engine._links.open:
+    for link in world.engine._dialogue.links.open:
         renewed = [m for m in world.transport.sent_on[link.number] if m["m"] == "set_auth_token"]
         assert len(renewed) == 1

@@ -46,9 +46,9 @@ class Market:
         ms = self.rng.choice((500, 3_000, 9_000, 20_000))
         world.clock.wall += ms
         world.clock.monotonic += ms
-        if not world.engine._links.open and len(world.transport.opened):
+        if not world.engine._dialogue.links.open and len(world.transport.opened):
             self._connect()
-        elif world.engine._links.open:
+        elif world.engine._dialogue.links.open:
             self._talk()
         world.turn(self.rng.randrange(1, 4))
 
@@ -83,7 +83,7 @@ class Market:
         self.world.store.down = self.world.lease.error = None
 
     def _connect(self) -> None:
-        if self.rng.random() < 0.7 and self.world.engine._links.of(self._newest()):
+        if self.rng.random() < 0.7 and self.world.engine._dialogue.links.of(self._newest()):
             self.told.clear()
             self.world.connect()
 

@@ -437,7 +437,7 @@ def test_nothing_is_connected_to_while_nothing_is_wanted() -> None:
 
 def test_a_program_error_of_our_own_stops_the_engine() -> None:
     world = live()
-    session = world.engine._links.clock
+    session = world.engine._dialogue.links.clock
     assert session is not None
     with pytest.raises(LocalProtocolError):
         session.request_more(ETH, 5, 0)

@@ -335,7 +335,7 @@ def test_nobodys_token_is_tried_for_ever() -> None:
 def test_a_token_that_goes_while_a_connection_is_made_ends_that_connection() -> None:
     world = World(BTC, token=web_token())
     world.turn(2)
-    world.engine._keeper.token = None
+    world.engine._dialogue.keeper.token = None
     world.connect()
     assert "rejected meanwhile" in world.store.told("session.lost")[0]["reason"]
 

@@ -123,7 +123,7 @@ def test_connections_that_stay_mute_make_the_token_suspicious() -> None:
     for _ in range(3):
         assert world.tokens.asked == []
         world.pass_ms(40 * SECOND_MS)
-        if world.engine._keeper.token is None:
+        if world.engine._dialogue.keeper.token is None:
             break
         world.connect()
         world.pass_ms(SECOND_MS)
