@@ -273,7 +273,8 @@ def _connect_error(url: str, error: Exception) -> ConnectFailed:
         status = error.status_code
         if status == 429:
             return ConnectThrottled(
-                f"{where} refused (429): too many connections or requests, slow down"
+                f"{where} refused (429): too many connections or requests; slow down, or check "
+                "TVBUS_WS_URL"
             )
         meaning = {
             403: "refused (403): this address or Origin is not let in",

@@ -18,7 +18,7 @@ import pytest
 from publisher_servers import Server, free_port, valkey_server
 
 from bus.connection import Client
-from publisher import app, delivery, engine
+from publisher import app, delivery, engine, links
 from publisher.commands import Answer, Command
 from publisher.errors import StoreUnavailable
 from publisher.settings import PublisherSettings
@@ -63,7 +63,7 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE_MS", 1_500)
     monkeypatch.setattr(app, "RENEW_MS", 200)
     monkeypatch.setattr(engine, "RENEW_MS", 200)
-    monkeypatch.setattr(engine, "RECONNECT_MS_MAX", 1_000)
+    monkeypatch.setattr(links, "RECONNECT_MS_MAX", 1_000)
     monkeypatch.setattr(delivery, "RETRY_MS_MAX", 500)
 
 
