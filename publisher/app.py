@@ -20,7 +20,7 @@ from bus.health import HealthServer
 from publisher.core.backoff import Backoff
 from publisher.engine import INBOX_MAX, Engine, Policy
 from publisher.errors import AccountStopped, Fenced, StoreError, StoreRefused, StoreUnavailable
-from publisher.ports import RENEW_MS, Fact, Ports
+from publisher.ports import ACQUIRE_MS, Fact, Ports
 from publisher.publication import Publication
 from publisher.settings import ORIGIN, PublisherSettings
 from publisher.shell.clock import SystemClock
@@ -79,7 +79,7 @@ def run(
                 log.warning("catalogue.unreadable", reason=str(error))
                 with contextlib.suppress(StoreError):
                     lease.release(token)
-                stop.wait(RENEW_MS / 1000)
+                stop.wait(ACQUIRE_MS / 1000)
                 continue
             inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
             transport = Transports(
@@ -214,7 +214,7 @@ def _await_lease(lease: RedisLease, stop: threading.Event) -> int | None:
             if not told:
                 log.info("lease.awaited", reason="another publisher holds it")
                 told = True
-        stop.wait(RENEW_MS / 1000)
+        stop.wait(ACQUIRE_MS / 1000)
     return None
 
 

@@ -14,8 +14,10 @@ from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError
 from publisher.wire import Bar, Series, Summary
 
-RENEW_MS: Final = 1_500
-"""How often the holder of a lease renews it, and others ask for it."""
+RENEW_MS: Final = 1_000
+"""How often the holder of a lease renews it."""
+ACQUIRE_MS: Final = 500
+"""How often others ask for it: within five seconds after its holder vanished, one has it."""
 
 
 class Clock(Protocol):

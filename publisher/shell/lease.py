@@ -11,7 +11,7 @@ from publisher.errors import StoreUnavailable
 from publisher.shell.scripts import Call, Script, run
 from publisher.wire import Keys
 
-LEASE_MS: Final = 5_000
+LEASE_MS: Final = 4_000
 """How long a publisher that says nothing more keeps the lease."""
 
 _LEASE: Final = Script.read("lease")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from publisher.ports import ACQUIRE_MS
+from publisher.shell.lease import LEASE_MS
 from publisher.simulator import Limits
 from tests.acceptance.rig import Rig
 from tests.waiting import eventually
@@ -90,3 +92,17 @@ def test_ten_kills_of_publisher_and_consumer_lose_nothing(rig: Rig) -> None:
         rig.check_handled()
         assert publisher.stop() == 0
         assert consumer.stop() == 0
+
+
+def test_a_standby_takes_over_within_five_seconds_after_a_kill(tmp_path: Path) -> None:
+    with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"], speed=1) as rig:
+        active = rig.publisher()
+        eventually(rig.live, "live")
+        standby = rig.publisher()
+        eventually(lambda: "lease.awaited" in (tmp_path / "process.log").read_text(), "it waits")
+        assert rig.leads(active)
+        active.kill()
+        eventually(lambda: rig.leads(standby), "the standby leads")
+        # The lease's life and the standby's pace are less than that together.
+        assert LEASE_MS + ACQUIRE_MS < 5_000
+        eventually(rig.live, "live again")

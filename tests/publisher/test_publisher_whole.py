@@ -61,7 +61,7 @@ def tuesday_ms() -> int:
 def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter waits, so that recovery fits into a test."""
     monkeypatch.setattr(lease, "LEASE_MS", 1_500)
-    monkeypatch.setattr(app, "RENEW_MS", 200)
+    monkeypatch.setattr(app, "ACQUIRE_MS", 200)
     monkeypatch.setattr(engine, "RENEW_MS", 200)
     monkeypatch.setattr(links, "RECONNECT_MS_MAX", 1_000)
     monkeypatch.setattr(delivery, "RETRY_MS_MAX", 500)
