@@ -214,7 +214,7 @@ class Delivery:
         outcomes = self._store.put_forming(self._token, bars)
         for publication, outcome in zip(ready, outcomes, strict=True):
             publication.forming = None
-            if isinstance(outcome, StoreRefused):
+            if isinstance(outcome, (StreamDiverged, StoreRefused)):
                 flushed.failed.append((publication, outcome))
             elif outcome is not None:
                 raise outcome

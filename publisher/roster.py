@@ -148,7 +148,8 @@ class Roster:
         room = VERIFIED_MAX
         for publication in list(self.publications.values()):
             # What waits in the outbox proves by itself that it follows the stream's end.
-            if not publication.doubted or publication.outbox or publication.ledger is None:
+            waits = publication.outbox or publication.corrections
+            if not publication.doubted or waits or publication.ledger is None:
                 continue
             if room <= 0 or self._delivery.trouble is not None:
                 return
@@ -157,8 +158,9 @@ class Roster:
             if end is None:
                 continue
             publication.doubted = False
-            if end.watermark_ms != publication.ledger.watermark_ms:
-                reason = "the bus came back without its newest bars"
+            left = publication.ledger.watermark_ms, publication.correction_ms
+            if (end.watermark_ms, end.correction_ms) != left:
+                reason = "the bus came back without its newest entries"
                 self.read_again(publication, reason, session, now_ms)
 
     def _read_end(self, publication: Publication, session: Session, now_ms: int) -> bool:
