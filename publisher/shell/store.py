@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 from redis.exceptions import (
@@ -74,6 +75,7 @@ class RedisStore:
         self._keys = keys
         self._encoding: Encoding = encoding
         self._retention = retention
+        self._states = count(1)
 
     def ping(self) -> None:
         """Ask whether the bus answers. Raises StoreError."""
@@ -122,8 +124,16 @@ class RedisStore:
 
         Raises StoreUnavailable and AppendUnknown.
         """
+        # IDs rise with each state and each grant of the lease, so a state that arrives
+        # late, after its sender gave it up, is behind the newer ones and is refused.
         calls = [
-            self._put_call(token, self._keys.forming(bar.series), FORMING_ENTRIES_MAX, "*", bar)
+            self._put_call(
+                token,
+                self._keys.forming(bar.series),
+                FORMING_ENTRIES_MAX,
+                f"{token}-{next(self._states)}",
+                bar,
+            )
             for bar in bars
         ]
         with _translated("forming bars"):

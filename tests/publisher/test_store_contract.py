@@ -16,6 +16,7 @@ from publisher.commands import Answer
 from publisher.errors import Fenced, StoreRefused, StoreUnavailable, StreamDiverged
 from publisher.ports import Appended, Batch
 from publisher.shell import lease as lease_module
+from publisher.shell import scripts
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
 from publisher.wire import (
@@ -325,6 +326,19 @@ def test_only_the_newest_states_of_a_forming_bar_are_kept(store: RedisStore) -> 
     volumes = [decode_bar(BTC, fields).volume for _, fields in entries]
     assert volumes == sorted(volumes)  # type: ignore[type-var]
     assert volumes[-1] == 299.0
+
+
+def test_a_state_of_a_forming_bar_that_arrives_late_changes_nothing(store: RedisStore) -> None:
+    bar = chain(1, 1).bars[0]
+    late = store._put_call(TOKEN, KEYS.forming(BTC), 4, f"{TOKEN}-1", bar)
+    store.put_forming(TOKEN, [replace(bar, volume=1.0)])
+    store.put_forming(TOKEN, [replace(bar, volume=2.0)])
+    before: Any = store._client.xrange(KEYS.forming(BTC))
+    assert scripts.run(store._client, [late]) == [[b"diverged"]]
+    assert store._client.xrange(KEYS.forming(BTC)) == before
+    assert store.put_forming(TOKEN + 1, [replace(bar, volume=3.0)]) == [None]
+    after: Any = store._client.xrange(KEYS.forming(BTC))
+    assert [decode_bar(BTC, fields).volume for _, fields in after] == [1.0, 2.0, 3.0]
 
 
 def test_a_correction_that_is_put_again_stands_once(store: RedisStore) -> None:
