@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 from publisher.core import bars as decided
@@ -59,6 +59,7 @@ class Hearing:
                 if self._too_late(publication, session, monotonic_ms):
                     return
             case heard.BarsArrived():
+                at = replace(at, stated_ms=event.server_time_ms)
                 decisions = ledger.receive(event.bars, at)
             case heard.HistoryAnswered():
                 self._learn_mode(publication, event)

@@ -131,6 +131,8 @@ class Moment:
     """TradingView's clock as far as known."""
     settle_ms: int
     """How long after its end a bar may still change, by TradingView's clock."""
+    stated_ms: int | None = None
+    """TradingView's clock when it sent this, None where it does not say."""
 
 
 class Ledger:
@@ -154,6 +156,7 @@ class Ledger:
         self._filling = True
         self._collected: dict[int, Point] = {}
         self._newest_ms = 0
+        self._collected_ms: int | None = None
         self._oldest_before_ask_ms: int | None = None
         self._unanswered = 0
 
@@ -172,6 +175,7 @@ class Ledger:
         self._filling = True
         self._collected = {}
         self._newest_ms = 0
+        self._collected_ms = None
         self._forming = None
         self._close_time_ms = None
         self._refused = {}
@@ -276,7 +280,7 @@ class Ledger:
     def _take(self, point: Point, close_time_ms: int | None, at: Moment) -> list[Decision]:
         self._refused.pop(point.open_time_ms, None)
         if self._filling:
-            self._collect(point, close_time_ms)
+            self._collect(point, close_time_ms, at)
             return []
         forming = self._forming
         if self._watermark_ms is None:
@@ -295,8 +299,9 @@ class Ledger:
         # Between the newest published and the forming bar: it came late, and closed.
         return self._publish(point, None, "next", at)
 
-    def _collect(self, point: Point, close_time_ms: int | None) -> None:
+    def _collect(self, point: Point, close_time_ms: int | None, at: Moment) -> None:
         self._collected[point.open_time_ms] = point
+        self._collected_ms = at.stated_ms or self._collected_ms
         if point.open_time_ms > self._newest_ms:
             self._newest_ms, self._close_time_ms = point.open_time_ms, close_time_ms
         elif point.open_time_ms == self._newest_ms and close_time_ms is not None:
@@ -345,8 +350,10 @@ class Ledger:
         """Return how many older bars the fill may still need, 0 where it reaches back."""
         if self._watermark_ms is None:
             return self._wanted(at) - len(self._collected)
+        compared = sum(time_ms <= self._watermark_ms for time_ms in self._collected)
+        overlap = min(OVERLAP_BARS, len(self._recent))
         if oldest_ms - self._watermark_ms <= self._longest_ms:
-            return 0
+            return max(0, overlap - compared)
         return (oldest_ms - self._watermark_ms) // self.series.interval_ms + OVERLAP_BARS
 
     def _wanted(self, at: Moment) -> int:
@@ -354,8 +361,14 @@ class Ledger:
         return self._history_bars + (0 if self._newest_ended(at) else 1)
 
     def _newest_ended(self, at: Moment) -> bool:
-        end_ms = self._end_ms()
-        return end_ms is not None and at.server_ms >= end_ms + self._delay_ms + at.settle_ms
+        """Tell whether the newest bar had ended when TradingView sent it.
+
+        It may have waited here for long, so the time at which it is read says nothing.
+        """
+        end_ms, sent_ms = self._end_ms(), self._collected_ms
+        if end_ms is None or sent_ms is None:
+            return False
+        return sent_ms >= end_ms + self._delay_ms + at.settle_ms
 
     def _finish_fill(self, at: Moment) -> list[Decision]:
         points = [self._collected[time_ms] for time_ms in sorted(self._collected)]
