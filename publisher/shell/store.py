@@ -52,8 +52,8 @@ FORMING_ENTRIES_MAX: Final = 4
 CORRECTIONS_MAX: Final = 10_000
 EVENTS_MAX: Final = 10_000
 
-_APPEND: Final = Script.read("fence", "append")
-_PUT: Final = Script.read("fence", "put")
+_APPEND: Final = Script.read("fence", "last", "append")
+_PUT: Final = Script.read("fence", "last", "put")
 _DESCRIBE: Final = Script.read("fence", "describe")
 
 
@@ -133,6 +133,7 @@ class RedisStore:
                 FORMING_ENTRIES_MAX,
                 f"{token}-{next(self._states)}",
                 bar,
+                after_ms=0,
             )
             for bar in bars
         ]
@@ -146,7 +147,9 @@ class RedisStore:
     def put_correction(self, token: int, bar: Bar, entry_ms: int) -> None:
         """Put a corrected bar; `entry_ms` names the entry. Raises StoreError."""
         key = self._keys.corrections(bar.series)
-        call = self._put_call(token, key, CORRECTIONS_MAX, f"{entry_ms}-0", bar)
+        call = self._put_call(
+            token, key, CORRECTIONS_MAX, f"{entry_ms}-0", bar, after_ms=bar.open_time_ms
+        )
         self._run(bar.series, call, "corrections")
 
     def describe(self, token: int, series: Series, fields: dict[str, str]) -> None:
@@ -209,10 +212,12 @@ class RedisStore:
         keys = (self._keys.bars(batch.series), self._keys.series(batch.series))
         return Call(_APPEND, keys, tuple(arguments))
 
-    def _put_call(self, token: int, key: str, entries_max: int, entry: str, bar: Bar) -> Call:
+    def _put_call(
+        self, token: int, key: str, entries_max: int, entry: str, bar: Bar, *, after_ms: int
+    ) -> Call:
         field, payload = encode_bar(bar, self._encoding)
-        keys = (key, self._keys.series(bar.series))
-        return Call(_PUT, keys, (token, entries_max, entry, field, payload))
+        keys = (key, self._keys.bars(bar.series), self._keys.series(bar.series))
+        return Call(_PUT, keys, (token, entries_max, entry, field, payload, after_ms))
 
     def _run(self, series: Series, call: Call, what: str) -> None:
         with _translated(what):
