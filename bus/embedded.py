@@ -101,10 +101,7 @@ class EmbeddedServer:
         The data is what the append-only file holds, at most a second old after
         `kill -9`. Raises like `start`.
         """
-        if not locks.SUPPORTED:
-            raise EmbeddedUnsupported(
-                "there is no embedded server on this platform: set TVBUS_REDIS_URL to a Redis"
-            )
+        _check_platform()
         self._home.make()
         with self._home.explaining(), self._alone():
             self._reap()
@@ -268,6 +265,12 @@ class EmbeddedServer:
         return alive
 
 
+def check_supported() -> None:
+    """Raise EmbeddedUnsupported where this machine can run no embedded server; starts nothing."""
+    _check_platform()
+    _binary()
+
+
 def find_url(state_dir: Path) -> str | None:
     """Return the address of the embedded server that runs there, or None.
 
@@ -296,6 +299,13 @@ def resolve_url(settings: BusSettings) -> str:
     if url is None:
         raise BusUnreachable(NO_BUS)
     return url
+
+
+def _check_platform() -> None:
+    if not locks.SUPPORTED:
+        raise EmbeddedUnsupported(
+            "there is no embedded server on this platform: set TVBUS_REDIS_URL to a Redis"
+        )
 
 
 def _now_ms() -> int:

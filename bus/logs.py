@@ -34,6 +34,7 @@ Level = Literal["debug", "info", "warning", "error"]
 HIDDEN: Final = "**********"
 SECRETS_MAX: Final = 100
 """How many secrets are remembered; a refreshed token takes the oldest one's place."""
+SECRET_CHARACTERS_MIN: Final = 4
 DEPTH_MAX: Final = 6
 """How deep nested values are written out; deeper ones are shown as text."""
 INTEGER_MAX: Final = 2**63 - 1
@@ -93,9 +94,13 @@ _registry: Final = _Registry()
 
 
 def register_secret(value: str | SecretStr | None) -> None:
-    """Never let this value reach a log. Empty values and None are ignored."""
+    """Never let this value reach a log.
+
+    None and texts of fewer than `SECRET_CHARACTERS_MIN` are ignored: a user name such
+    as `me` stands in half of all words, and hiding it would show what it is.
+    """
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if text and text.strip():
+    if text and len(text.strip()) >= SECRET_CHARACTERS_MIN:
         _registry.add(text)
 
 

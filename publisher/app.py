@@ -17,9 +17,8 @@ from bus.connection import address, connect_reader, connect_writer
 from bus.errors import SettingsInvalid
 from bus.health import HealthServer
 from publisher.core.backoff import Backoff
-from publisher.core.messages import ANONYMOUS_TOKEN
 from publisher.engine import INBOX_MAX, Engine, Policy
-from publisher.errors import Fenced, StoreError, StoreRefused, StoreUnavailable
+from publisher.errors import AccountStopped, Fenced, StoreError, StoreRefused, StoreUnavailable
 from publisher.ports import RENEW_MS, Fact, Ports
 from publisher.publication import Publication
 from publisher.settings import ORIGIN, PublisherSettings
@@ -28,7 +27,9 @@ from publisher.shell.commands import CommandReader
 from publisher.shell.health import serve_health
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
+from publisher.shell.token_worker import TokenWorker
 from publisher.shell.transport import WebSocketTransport
+from publisher.signing_in import build_access
 from publisher.status import Status
 from publisher.wire import Keys, Series, Summary
 
@@ -50,7 +51,8 @@ def run(
 ) -> None:
     """Publish until told to stop, standing by while another publisher holds the lease.
 
-    Raises StoreUnavailable if the bus cannot be reached and `wait` is False.
+    Raises StoreUnavailable if the bus cannot be reached and `wait` is False, and
+    SignInError where only a person can help.
     """
     clock = SystemClock()
     rng = random.Random()  # noqa: S311, jitter and session names
@@ -59,6 +61,7 @@ def run(
     retention = Retention(settings.retain_bars, settings.retain_days)
     store = RedisStore(client, keys, settings.encoding, retention)
     lease = RedisLease(client, keys, f"{socket.gethostname()}:{os.getpid()}")
+    access = build_access(settings, redis_url)
     running = _Running()
     health = _serve_health(settings.listen, running, clock)
     try:
@@ -78,9 +81,16 @@ def run(
                 continue
             inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
             transport = WebSocketTransport(settings.ws_url, ORIGIN, clock, inbox)
-            ports = Ports(clock, transport, store, lease, rng)
+            tokens = TokenWorker(access.obtain, clock, inbox)
+            ports = Ports(clock, tokens, transport, store, lease, rng)
             running.engine = Engine(ports, _policy(settings), inbox, wanted, token)
-            _publish(running.engine, inbox, redis_url, keys, stop)
+            try:
+                _publish(running.engine, inbox, redis_url, keys, stop)
+            except AccountStopped as error:
+                access.stop(str(error))
+                raise
+            finally:
+                tokens.stop()
             before = running.engine.publications
             running.engine = None
     finally:
@@ -109,8 +119,12 @@ def _publish(
 
 
 def _policy(settings: PublisherSettings) -> Policy:
-    token = settings.auth_token.get_secret_value() if settings.auth_token else ANONYMOUS_TOKEN
-    return Policy(token, settings.history_bars, settings.settle_ms)
+    return Policy(
+        settings.history_bars,
+        settings.settle_ms,
+        settings.require_realtime,
+        settings.history_requests_per_hour_max,
+    )
 
 
 def _wanted(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from publisher.commands import Answer
+from publisher.answers import Reply
 from publisher.core.backoff import Backoff
 from publisher.errors import Fenced, StoreError, StoreRefused, StreamDiverged
 from publisher.ports import Appended, Batch, Clock, Store
@@ -67,7 +67,7 @@ class Delivery:
         self._events_first = False
         self._descriptions: dict[Series, dict[str, str]] = {}
         self._listed: dict[Series, Publication] = {}
-        self._answers: deque[tuple[str, list[Answer]]] = deque()
+        self._answers: deque[tuple[str, list[Reply]]] = deque()
         self._answers_waiting = 0
         self._commands_read: str | None = None
         self._session: bytes | None = None
@@ -103,7 +103,12 @@ class Delivery:
         """Let a series' catalogue line wait."""
         self._listed[publication.series] = publication
 
-    def answer(self, request: str, answer: Answer) -> None:
+    @property
+    def answers_waiting(self) -> int:
+        """How many answers wait."""
+        return self._answers_waiting
+
+    def answer(self, request: str, answer: Reply) -> None:
         """Let an answer wait."""
         last = self._answers[-1] if self._answers else None
         if last is not None and last[0] == request and len(last[1]) < BATCH_BARS_MAX:

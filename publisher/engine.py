@@ -17,6 +17,7 @@ from publisher.bus_watch import BusWatch
 from publisher.commands import Answer
 from publisher.core import session as heard
 from publisher.core.backoff import Backoff
+from publisher.core.budget import REQUESTS_PER_HOUR_MAX, Budget
 from publisher.core.session import Session
 from publisher.delivery import Delivery
 from publisher.errors import (
@@ -31,6 +32,7 @@ from publisher.errors import (
     StoreRefused,
 )
 from publisher.hearing import Hearing
+from publisher.history import Histories
 from publisher.notes import Notes
 from publisher.ports import (
     RENEW_MS,
@@ -70,6 +72,7 @@ class Policy:
     history_bars: int
     settle_ms: int
     require_realtime: bool = False
+    history_requests_per_hour_max: int = REQUESTS_PER_HOUR_MAX
 
 
 class Engine:
@@ -97,6 +100,15 @@ class Engine:
             self._roster,
             policy.settle_ms,
             require_realtime=policy.require_realtime,
+        )
+        budget = Budget(policy.history_requests_per_hour_max)
+        self._histories = Histories(
+            ports,
+            self._delivery,
+            self.notes,
+            budget,
+            policy.settle_ms,
+            bars_max=lambda: self._roster.limits.bars if self._roster.limits else None,
         )
         self._session: Session | None = None
         self._connection = 0
@@ -143,6 +155,7 @@ class Engine:
         self._keep_connection(now_ms)
         if self._session is not None and self._inbox.empty():
             self._expire(self._session, now_ms, drained_ms)
+        self._histories.turn(self._session, now_ms)
         if self._session is not None:
             self._roster.start(self._session, now_ms)
             frames = self._session.outgoing()
@@ -164,12 +177,16 @@ class Engine:
     def _wait_ms(self) -> int:
         """How long this turn may sleep: hardly, while something waits and the bus takes it."""
         waits = self._delivery.busy or any(p.outbox for p in self._roster.publications.values())
+        waits = waits or self._histories.handing_over
         return 1 if waits and self._delivery.trouble is None else TURN_MS_MAX
 
     def _take(self, fact: Fact) -> None:
         match fact:
             case Commanded():
-                self._roster.obey(fact.command, self._session)
+                if fact.command.action == "history":
+                    self._histories.accept(fact.command, self._ports.clock.monotonic_ms())
+                else:
+                    self._roster.obey(fact.command, self._session)
                 self._delivery.note_commands_read(fact.entry_id)
             case CommandRefused():
                 self._refuse_command(fact)
@@ -216,7 +233,7 @@ class Engine:
     def _refuse_command(self, fact: CommandRefused) -> None:
         self.notes.tell("command.refused", level="warning", reason=fact.reason)
         if fact.request is not None:
-            answer = Answer("", accepted=False, message=fact.reason)
+            answer = Answer("", accepted=False, message=fact.reason, code="invalid")
             self._delivery.answer(fact.request, answer)
         self._delivery.note_commands_read(fact.entry_id)
 
@@ -254,7 +271,8 @@ class Engine:
                         # Not on connect: a peer that accepts and drops is not well.
                         self._reconnect.reset()
                         self._bars_ms = monotonic_ms
-                    self._hearing.hear(event, session, wall_ms, monotonic_ms)
+                    hearer = self._histories if event.request else self._hearing
+                    hearer.hear(event, session, wall_ms, monotonic_ms)
 
     def _expire(self, session: Session, now_ms: int, drained_ms: int) -> None:
         # What has arrived and was not read yet is no silence: this process was stalled.
@@ -278,8 +296,9 @@ class Engine:
         self._renew_at_ms = self._ports.clock.monotonic_ms() + RENEW_MS
 
     def _keep_connection(self, now_ms: int) -> None:
-        wanted = self._session is None and bool(self._roster.publications)
-        if wanted and now_ms >= self._connect_at_ms and self._keeper.usable(now_ms):
+        wanted = bool(self._roster.publications) or self._histories.wanting
+        due = self._session is None and now_ms >= self._connect_at_ms
+        if wanted and due and self._keeper.usable(now_ms):
             self._connection += 1
             self._connect_at_ms = now_ms + CONNECTING_MS_MAX
             self._ports.transport.open(self._connection)
@@ -293,6 +312,7 @@ class Engine:
         self._connect_at_ms = now_ms + delay_ms
         self.notes.tell("session.lost", level="warning", reason=error, retry_in_ms=delay_ms)
         self._roster.interrupt_all(now_ms)
+        self._histories.interrupt(str(error))
         if isinstance(error, AccountStopped):
             raise error
         if isinstance(error, SessionExpired):
@@ -316,6 +336,7 @@ class Engine:
         """Carry what waits to the bus, and let others have the lease."""
         publications = self._roster.publications
         self.notes.tell("publisher.stopped")
+        self._histories.stop(self._session)
         deadline_ms = self._ports.clock.monotonic_ms() + STOP_FLUSH_MS_MAX
         while (now_ms := self._ports.clock.monotonic_ms()) < deadline_ms:
             self._flush(now_ms)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from publisher.commands import Answer, Command
+from publisher.answers import Reply
+from publisher.commands import Command
 from publisher.core.bars import StreamEnd
 from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError
@@ -174,7 +175,7 @@ class Store(Protocol):
         """Put events, JSON each."""
         ...
 
-    def answer(self, request: str, answers: Sequence[Answer]) -> None:
+    def answer(self, request: str, answers: Sequence[Reply]) -> None:
         """Answer a request."""
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from publisher.commands import Answer, Command
+from publisher.commands import Answer, Command, code_of
 from publisher.core import bars as decided
 from publisher.core.session import Session
 from publisher.core.tokens import Limits
@@ -54,7 +54,7 @@ class Roster:
             try:
                 series = Series.parse(text)
             except SeriesInvalid as error:
-                answer = Answer(text, accepted=False, message=str(error))
+                answer = Answer(text, accepted=False, message=str(error), code="invalid")
                 self._delivery.answer(command.id, answer)
                 continue
             if command.action == "subscribe":
@@ -106,10 +106,12 @@ class Roster:
         self._notes.tell("series.removed", series=series)
         self._delivery.answer(request, Answer(text, accepted=True, message="removed"))
 
-    def answer(self, publication: Publication, *, accepted: bool, message: str) -> None:
+    def answer(
+        self, publication: Publication, *, accepted: bool, message: str, code: str = ""
+    ) -> None:
         """Answer all who asked for the series."""
         for request, text in publication.requests:
-            self._delivery.answer(request, Answer(text, accepted=accepted, message=message))
+            self._delivery.answer(request, Answer(text, accepted, message, code))
         publication.requests.clear()
 
     # Asking TradingView.
@@ -287,7 +289,7 @@ class Roster:
                 "series.refused", level="error", series=publication.series, reason=error
             )
         self.move(publication, "refused", str(error))
-        self.answer(publication, accepted=False, message=str(error))
+        self.answer(publication, accepted=False, message=str(error), code=code_of(error))
 
     def move(self, publication: Publication, state: SeriesState, reason: str = "") -> None:
         """Note where the series stands, for the catalogue and its hash."""

@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 
 from bus.settings import BusSettings, ListenAddress
 from publisher.core.bars import FILL_BARS_MAX
+from publisher.core.budget import REQUESTS_PER_HOUR_MAX
 from publisher.publication import SERIES_MAX
 from publisher.wire import Series, SeriesInvalid
 
@@ -105,7 +106,7 @@ class PublisherSettings(AccountSettings):
     ws_url: SocketAddress = TRADINGVIEW_URL
     require_realtime: bool = False
     """Refuse series whose data comes late or at the end of the day."""
-    history_requests_per_hour_max: int = Field(120, ge=0, le=10_000)
+    history_requests_per_hour_max: int = Field(REQUESTS_PER_HOUR_MAX, ge=0, le=10_000)
     """Requests to TradingView that `tvbus history` may cost in an hour; 0: none."""
     settle_ms: int = Field(2_000, ge=0, le=600_000)
     """How long after its end a bar may still change before the clock closes it."""

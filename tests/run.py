@@ -25,6 +25,8 @@ PERCENT_MIN: Final = 90.0
 """What `publisher/` and `consumers/` together must exceed."""
 COMPLETE: Final = ("publisher/core/", "consumers/core/")
 """Where every line and branch must be run."""
+WORKERS: Final = 3
+"""Most tests wait for processes; more workers than this make two cores slower."""
 SHOWN_MAX: Final = 10
 """How many of a file's lines are named."""
 
@@ -73,7 +75,8 @@ def shortfalls(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _run_tests(arguments: Sequence[str], data_file: str) -> tuple[int, str]:
     """Return pytest's exit status and its last line, having shown all before."""
-    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", *arguments]
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
+    command += arguments or ["-n", str(WORKERS)]
     environment = os.environ | {"COVERAGE_FILE": data_file, "PYTHONUNBUFFERED": "1"}
     summary = ""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:

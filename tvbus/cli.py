@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from tvbus.commands import consume, demo, publish, series, simulate, status, subscribe, tail
+from tvbus.commands import (
+    consume,
+    demo,
+    doctor,
+    history,
+    login,
+    publish,
+    search,
+    series,
+    simulate,
+    status,
+    subscribe,
+    tail,
+)
 from tvbus.shared import Shared
 
 app = typer.Typer(
@@ -28,6 +41,11 @@ app.command("status")(status.command)
 app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
+app.command("history")(history.command)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
+app.command("search")(search.command)
+app.command("doctor")(doctor.command)
 app.command("simulate")(simulate.command)
 
 

@@ -42,7 +42,7 @@ def exit_code(command: Callable[[], object]) -> int:
     except _WRONG_USE as error:
         return _fail(str(error), WRONG_USE)
     except SignInError as error:
-        return _fail(str(error), PERSON_NEEDED)
+        return _fail(str(error), FAILURE if error.retryable else PERSON_NEEDED)
     except _KNOWN as error:
         return _fail(str(error), FAILURE)
     except Exception as error:  # noqa: BLE001  # allow: the last line before the user

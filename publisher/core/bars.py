@@ -132,7 +132,7 @@ class Moment:
     settle_ms: int
     """How long after its end a bar may still change, by TradingView's clock."""
     stated_ms: int | None = None
-    """TradingView's clock when it sent this, None where it does not say."""
+    """TradingView's time as the message itself states it, None where it states none."""
 
 
 class Ledger:
@@ -156,7 +156,8 @@ class Ledger:
         self._filling = True
         self._collected: dict[int, Point] = {}
         self._newest_ms = 0
-        self._collected_ms: int | None = None
+        # As of when, by TradingView's own word, the newest collected bar is known.
+        self._newest_seen_ms = 0
         self._oldest_before_ask_ms: int | None = None
         self._unanswered = 0
 
@@ -170,12 +171,21 @@ class Ledger:
         """True until the history asked for is complete."""
         return self._filling
 
+    @property
+    def collected(self) -> int:
+        """How many bars the fill has collected."""
+        return len(self._collected)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """Open time of the oldest bar that the fill has collected."""
+        return min(self._collected, default=None)
+
     def begin(self, now_ms: int) -> int:
         """Start a fill, on a new subscription; return how many bars to ask for."""
         self._filling = True
         self._collected = {}
-        self._newest_ms = 0
-        self._collected_ms = None
+        self._newest_ms = self._newest_seen_ms = 0
         self._forming = None
         self._close_time_ms = None
         self._refused = {}
@@ -222,7 +232,7 @@ class Ledger:
         """Take note that the request for history is answered."""
         if not self._filling:
             return []
-        oldest_ms = min(self._collected, default=None)
+        oldest_ms = self.oldest_ms
         stuck = oldest_ms is not None and oldest_ms == self._oldest_before_ask_ms
         # Without this, a series whose older bars never come would never go live.
         given_up = self._unanswered >= UNANSWERED_MAX
@@ -301,7 +311,8 @@ class Ledger:
 
     def _collect(self, point: Point, close_time_ms: int | None, at: Moment) -> None:
         self._collected[point.open_time_ms] = point
-        self._collected_ms = at.stated_ms or self._collected_ms
+        if point.open_time_ms >= self._newest_ms and at.stated_ms is not None:
+            self._newest_seen_ms = at.stated_ms
         if point.open_time_ms > self._newest_ms:
             self._newest_ms, self._close_time_ms = point.open_time_ms, close_time_ms
         elif point.open_time_ms == self._newest_ms and close_time_ms is not None:
@@ -361,14 +372,15 @@ class Ledger:
         return self._history_bars + (0 if self._newest_ended(at) else 1)
 
     def _newest_ended(self, at: Moment) -> bool:
-        """Tell whether the newest bar had ended when TradingView sent it.
+        """Tell whether the newest collected bar was over when TradingView sent it.
 
-        It may have waited here for long, so the time at which it is read says nothing.
+        By the message's own stamp: an answer that waited in the socket of a stalled
+        publisher shows a bar that was forming when it was sent.
         """
-        end_ms, sent_ms = self._end_ms(), self._collected_ms
-        if end_ms is None or sent_ms is None:
-            return False
-        return sent_ms >= end_ms + self._delay_ms + at.settle_ms
+        end_ms = self._end_ms()
+        return end_ms is not None and (
+            self._newest_seen_ms >= end_ms + self._delay_ms + at.settle_ms
+        )
 
     def _finish_fill(self, at: Moment) -> list[Decision]:
         points = [self._collected[time_ms] for time_ms in sorted(self._collected)]

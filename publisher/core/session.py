@@ -6,7 +6,8 @@ A TradingView connection carries any number of *chart sessions*. A free account
 may hold one series in each, so every series gets a chart session of its own,
 and with it isolation: whatever TradingView says of one chart session, down to
 ending it, touches one series. A series that is asked for again gets a new
-chart session, so answers to the old one find nobody and are dropped.
+chart session, so answers to the old one find nobody and are dropped. A request
+for history gets one of its own too, beside the live one of the same series.
 
 A series is asked for in one burst (`chart_create_session`, `resolve_symbol`,
 `create_series`); nothing has to be awaited in between. TradingView answers
@@ -29,16 +30,30 @@ they only prove that the peer lives.
 from __future__ import annotations
 
 import random
+import shlex
 import string
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any, Final
 
 from publisher.core import messages as said
 from publisher.core import requests
 from publisher.core.frames import join
 from publisher.core.parsing import parse
+from publisher.core.session_events import (
+    TRANSITIONS,
+    BarsArrived,
+    Ended,
+    Event,
+    HistoryAnswered,
+    Interrupted,
+    Noted,
+    Opened,
+    Refused,
+    Resolved,
+    SeriesEvent,
+    Signal,
+    State,
+)
 from publisher.errors import (
     AccountStopped,
     ConnectionLost,
@@ -53,6 +68,26 @@ from publisher.errors import (
 )
 from publisher.wire import Series
 
+__all__ = [
+    "ANSWER_MS_MAX",
+    "HELLO_MS_MAX",
+    "SILENCE_MS_MAX",
+    "TRANSITIONS",
+    "BarsArrived",
+    "Ended",
+    "Event",
+    "HistoryAnswered",
+    "Interrupted",
+    "Noted",
+    "Opened",
+    "Refused",
+    "Resolved",
+    "SeriesEvent",
+    "Session",
+    "Signal",
+    "State",
+]
+
 HELLO_MS_MAX: Final = 10_000
 """How long the first message may take."""
 SILENCE_MS_MAX: Final = 30_000
@@ -64,128 +99,13 @@ _SLOT: Final = "sds_1"
 _SYMBOL: Final = "sds_sym_1"
 _TURNAROUND: Final = "s1"
 _ID_LETTERS: Final = string.ascii_letters + string.digits
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """TradingView said hello."""
-
-    server_time_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """TradingView knows the series' symbol."""
-
-    series: Series
-    info: said.SymbolInfo
-
-
-@dataclass(frozen=True, slots=True)
-class BarsArrived:
-    """Bars of a series, unchecked, in the order received."""
-
-    series: Series
-    bars: said.SlotBars
-    server_time_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryAnswered:
-    """The request for history is answered in full."""
-
-    series: Series
-    update_mode: str
-    update_period_ms: int
-    exhausted: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """TradingView does not give this series; it stays refused until unsubscribed."""
-
-    series: Series
-    error: SeriesError
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """The series must be asked for again; its chart session is closed."""
-
-    series: Series
-    reason: str
-    unanswered: bool = False
-    """True where it was a request for older bars that found no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """Something came that nobody waits for; to be counted."""
-
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The connection is of no more use."""
-
-    error: PublisherError
-
-
-SeriesEvent = Resolved | BarsArrived | HistoryAnswered | Refused | Interrupted
-Event = Opened | SeriesEvent | Noted | Ended
-
-
-class State(Enum):
-    """Where a slot stands."""
-
-    REQUESTED = auto()
-    RESOLVED = auto()
-    LIVE = auto()
-    EXTENDING = auto()
-    REFUSED = auto()
-
-
-class Signal(Enum):
-    """What can happen to a slot."""
-
-    LOADING = auto()
-    RESOLVED = auto()
-    BARS = auto()
-    COMPLETED = auto()
-    ASK = auto()
-    REFUSED = auto()
-
-
-TRANSITIONS: Final[Mapping[tuple[State, Signal], State]] = {
-    (State.REQUESTED, Signal.LOADING): State.REQUESTED,
-    (State.REQUESTED, Signal.RESOLVED): State.RESOLVED,
-    (State.REQUESTED, Signal.BARS): State.REQUESTED,
-    (State.REQUESTED, Signal.COMPLETED): State.LIVE,
-    (State.REQUESTED, Signal.REFUSED): State.REFUSED,
-    (State.RESOLVED, Signal.LOADING): State.RESOLVED,
-    (State.RESOLVED, Signal.BARS): State.RESOLVED,
-    (State.RESOLVED, Signal.COMPLETED): State.LIVE,
-    (State.RESOLVED, Signal.REFUSED): State.REFUSED,
-    (State.LIVE, Signal.RESOLVED): State.LIVE,
-    (State.LIVE, Signal.BARS): State.LIVE,
-    (State.LIVE, Signal.ASK): State.EXTENDING,
-    (State.LIVE, Signal.REFUSED): State.REFUSED,
-    (State.EXTENDING, Signal.LOADING): State.EXTENDING,
-    (State.EXTENDING, Signal.RESOLVED): State.EXTENDING,
-    (State.EXTENDING, Signal.BARS): State.EXTENDING,
-    (State.EXTENDING, Signal.COMPLETED): State.LIVE,
-    (State.EXTENDING, Signal.REFUSED): State.REFUSED,
-}
-"""Every move there is; what is not here is noted and changes nothing."""
-
 _AWAITING: Final = frozenset({State.REQUESTED, State.RESOLVED, State.EXTENDING})
 
 
 @dataclass(slots=True)
 class _Slot:
     series: Series
+    request: str
     session: str
     deadline_ms: int
     state: State = State.REQUESTED
@@ -197,7 +117,7 @@ class Session:
     def __init__(self, token: str, now_ms: int, rng: random.Random) -> None:
         self._rng = rng
         self._slots: dict[str, _Slot] = {}
-        self._sessions: dict[Series, str] = {}
+        self._sessions: dict[tuple[Series, str], str] = {}
         self._outgoing = [requests.set_auth_token(token), requests.set_locale()]
         self._hello_deadline_ms: int | None = now_ms + HELLO_MS_MAX
         self._received_ms = now_ms
@@ -208,13 +128,16 @@ class Session:
 
     # What the caller asks for.
 
-    def subscribe(self, series: Series, bars: int, now_ms: int) -> None:
-        """Ask for a series, its newest bars first. Raises LocalProtocolError if it is there."""
-        if series in self._sessions:
+    def subscribe(self, series: Series, bars: int, now_ms: int, request: str = "") -> None:
+        """Ask for a series, its newest bars first. Raises LocalProtocolError if it is there.
+
+        A `request` of its own gets bars beside the live ones; its events bear its name.
+        """
+        if (series, request) in self._sessions:
             raise LocalProtocolError(f"{series} is subscribed already")
         session = "cs_" + "".join(self._rng.choices(_ID_LETTERS, k=12))
-        self._sessions[series] = session
-        self._slots[session] = _Slot(series, session, now_ms + ANSWER_MS_MAX)
+        self._sessions[series, request] = session
+        self._slots[session] = _Slot(series, request, session, now_ms + ANSWER_MS_MAX)
         self._outgoing += [
             requests.chart_create_session(session),
             requests.switch_timezone(session),
@@ -233,18 +156,18 @@ class Session:
         """Go on with another token; nothing that was asked for is touched."""
         self._outgoing.append(requests.set_auth_token(token))
 
-    def request_more(self, series: Series, bars: int, now_ms: int) -> None:
+    def request_more(self, series: Series, bars: int, now_ms: int, request: str = "") -> None:
         """Ask for older bars. Raises LocalProtocolError unless the series is live."""
-        session = self._sessions.get(series)
+        session = self._sessions.get((series, request))
         slot = self._slots.get(session or "")
         if slot is None or not self._move(slot, Signal.ASK):
             raise LocalProtocolError(f"{series} is not live")
         slot.deadline_ms = now_ms + ANSWER_MS_MAX
         self._outgoing.append(requests.request_more_data(slot.session, _SLOT, bars))
 
-    def unsubscribe(self, series: Series) -> None:
+    def unsubscribe(self, series: Series, request: str = "") -> None:
         """Let go of a series; of one that is not there, do nothing."""
-        session = self._sessions.pop(series, None)
+        session = self._sessions.pop((series, request), None)
         if session is not None:
             del self._slots[session]
             self._outgoing.append(requests.chart_delete_session(session))
@@ -324,12 +247,17 @@ class Session:
             case said.SeriesLoading():
                 return self._moved(slot, Signal.LOADING, None)
             case said.SymbolResolved():
-                return self._moved(slot, Signal.RESOLVED, Resolved(slot.series, message.info))
+                resolved = Resolved(slot.series, message.info, slot.request)
+                return self._moved(slot, Signal.RESOLVED, resolved)
             case said.BarsReceived():
                 return self._bars(slot, message)
             case said.SeriesCompleted():
                 answered = HistoryAnswered(
-                    slot.series, message.update_mode, message.update_period_ms, message.exhausted
+                    slot.series,
+                    message.update_mode,
+                    message.update_period_ms,
+                    message.exhausted,
+                    slot.request,
                 )
                 return self._moved(slot, Signal.COMPLETED, answered)
             case said.SymbolRefused() | said.SlotRefused() | said.ChartRefused():
@@ -348,7 +276,7 @@ class Session:
             return []
         if bars.turnaround not in {None, _TURNAROUND}:
             return [Noted("stray", f"turnaround {bars.turnaround}")]
-        event = BarsArrived(slot.series, bars, message.server_time_ms)
+        event = BarsArrived(slot.series, bars, message.server_time_ms, slot.request)
         return self._moved(slot, Signal.BARS, event)
 
     def _refuse(
@@ -356,16 +284,15 @@ class Session:
     ) -> list[Event]:
         if not self._move(slot, Signal.REFUSED):
             return []
-        return [Refused(slot.series, _series_error(slot.series, message))]
+        return [Refused(slot.series, _series_error(slot.series, message), slot.request)]
 
-    def _interrupt(self, slot: _Slot, reason: str) -> Interrupted:
-        self.unsubscribe(slot.series)
-        return Interrupted(slot.series, reason)
+    def _interrupt(self, slot: _Slot, reason: str, *, unanswered: bool = False) -> Interrupted:
+        self.unsubscribe(slot.series, slot.request)
+        return Interrupted(slot.series, reason, unanswered, slot.request)
 
     def _give_up(self, slot: _Slot) -> Interrupted:
-        self.unsubscribe(slot.series)
         reason = f"no answer within {ANSWER_MS_MAX} ms"
-        return Interrupted(slot.series, reason, unanswered=slot.state is State.EXTENDING)
+        return self._interrupt(slot, reason, unanswered=slot.state is State.EXTENDING)
 
     def _moved(self, slot: _Slot, signal: Signal, event: Event | None) -> list[Event]:
         if not self._move(slot, signal):
@@ -411,7 +338,7 @@ def _series_error(
         return SeriesRefused(f"TradingView refused {series}: {message.reason}")
     if message.reason == "invalid symbol":
         return SymbolUnknown(
-            f"TradingView does not know {name}: check symbol and exchange on tradingview.com"
+            f"TradingView does not know {name}: try `tvbus search {shlex.quote(series.symbol)}`"
         )
     details = " ".join(message.details)
     return SeriesRefused(f"TradingView does not give {name}: {message.reason} {details}".rstrip())

@@ -23,7 +23,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import MasterNotFoundError
 
 from bus.connection import Client
-from publisher.commands import REPLIES_EXPIRE_MS, Answer
+from publisher.answers import Reply
+from publisher.commands import REPLIES_EXPIRE_MS
 from publisher.core.bars import RECENT_BARS_MAX, Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.errors import (
@@ -184,7 +185,7 @@ class RedisStore:
                 pipeline.xadd(self._keys.events, {"event": event}, maxlen=EVENTS_MAX)
             pipeline.execute()
 
-    def answer(self, request: str, answers: Sequence[Answer]) -> None:
+    def answer(self, request: str, answers: Sequence[Reply]) -> None:
         """Answer a request; the answers expire. Raises StoreError."""
         key = self._keys.replies(request)
         with _translated(key):

@@ -10,15 +10,20 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
+from publisher.simulator.accounts import Account, Accounts
 from publisher.simulator.clock import SimulatedClock
 from publisher.simulator.connection import ECHO_S, HEARTBEAT_S, SEND_S, World
 from publisher.simulator.faults import Faults
 from publisher.simulator.market import Bar, Market
 from publisher.simulator.periods import CALENDAR_INTERVALS, Instrument
 from publisher.simulator.plan import Limits
+from publisher.simulator.protocol import Expired
 from publisher.simulator.requests import conversion
 from publisher.simulator.server import PATH, SimulatorServer
+from publisher.simulator.site import Site
 from publisher.simulator.symbols import find
+from publisher.simulator.tokens import Tokens
+from publisher.simulator.web import WebServer
 from publisher.wire import DAY_MS, Series
 
 BEHIND_MS: Final = 30 * DAY_MS
@@ -30,7 +35,10 @@ class Simulator:
 
     `start_ms` (UTC) defaults to the machine's time, and to 30 days before it
     where `speed` is above 1, so that simulated time stays in the past. `tokens`
-    are accepted besides the anonymous ones. `heartbeat_s` and `echo_s` are real
+    are accepted besides the anonymous ones and those that `accounts` get when they
+    sign in. Of `captcha_after` sign-ins in an hour every further one wants a captcha.
+    A live connection whose token expires goes on with heartbeats alone, or is
+    refused, as `expired_token` says. `heartbeat_s` and `echo_s` are real
     seconds: between heartbeats, and until a client that does not echo is dropped;
     so is one that does not take a message within `send_s`.
     """
@@ -44,6 +52,10 @@ class Simulator:
         port: int = 0,
         *,
         tokens: Iterable[str] = (),
+        accounts: Iterable[Account] = (),
+        web_port: int = 0,
+        captcha_after: int | None = None,
+        expired_token: Expired = "mute",  # noqa: S107 - no secret
         limits: Limits | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         echo_s: float = ECHO_S,
@@ -55,23 +67,46 @@ class Simulator:
         self.market = Market(seed)
         self.clock = SimulatedClock(start_ms, speed, monotonic)
         self.faults = Faults()
-        self._host = host
+        self._name = f"[{host}]" if ":" in host else host
+        self._tokens = Tokens(tokens)
+        self.accounts = Accounts(accounts, self._tokens, captcha_after)
         self._world = World(
             self.market,
             self.clock,
             limits or Limits(),
-            frozenset(tokens),
+            self._tokens,
             self.faults,
+            expired_token,
             heartbeat_s,
             echo_s,
             send_s,
         )
         self._server = SimulatorServer(self._world, host, port)
+        self._site = Site(self.accounts, self.faults)
+        self._web = WebServer(self._site, self.clock, self.faults, host, web_port)
 
     @property
     def url(self) -> str:
         """Where clients connect; valid once started."""
-        return f"ws://{self._host}:{self._server.port}{PATH}"
+        return f"ws://{self._name}:{self._server.port}{PATH}"
+
+    @property
+    def web_url(self) -> str:
+        """Where the pages are; valid once started."""
+        return f"http://{self._name}:{self._web.port}"
+
+    @property
+    def search_url(self) -> str:
+        """Where the symbol search is; valid once started."""
+        return self.web_url
+
+    @property
+    def web_counts(self) -> Counter[str]:
+        """How many web requests came: `signin`, `factor`, `page`, `search_v3`, `search_v1`.
+
+        `signin_ok` counts the sign-ins that succeeded, with the second step where there is one.
+        """
+        return self._site.counts
 
     @property
     def sent(self) -> Counter[str]:
@@ -115,13 +150,28 @@ class Simulator:
         bars = self.market.bars(instrument, series.interval, from_ms, to_ms)
         return [bar for bar in bars if bar.end_ms <= market_ms]
 
+    def expire_token(self, username: str) -> None:
+        """Make all tokens of an account bad at once, also those in use."""
+        self._tokens.expire(username)
+        self._server.wake()
+
+    def end_sessions(self, username: str) -> None:
+        """Make all cookies of an account bad at once; its tokens stay good."""
+        self.accounts.end_sessions(username)
+
     def start(self) -> Self:
-        """Begin to listen. Raises OSError where the port cannot be had."""
+        """Begin to listen. Raises OSError where a port cannot be had."""
         self._server.start()
+        try:
+            self._web.start()
+        except OSError:
+            self._server.stop()
+            raise
         return self
 
     def stop(self) -> None:
         """End all connections and stop listening."""
+        self._web.stop()
         self._server.stop()
 
     def __enter__(self) -> Self:
@@ -137,7 +187,7 @@ class Simulator:
 
 
 def serve_forever(
-    on_ready: Callable[[str], None],
+    on_ready: Callable[[Simulator], None],
     stop: threading.Event,
     *,
     seed: int = 1,
@@ -145,8 +195,12 @@ def serve_forever(
     start_ms: int | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    web_port: int = 0,
+    accounts: Iterable[Account] = (),
 ) -> None:
-    """Run a simulator until `stop` is set; `on_ready` gets its URL. Raises OSError."""
-    with Simulator(seed, speed, start_ms, host, port) as simulator:
-        on_ready(simulator.url)
+    """Run a simulator until `stop` is set; `on_ready` gets it when it listens. Raises OSError."""
+    with Simulator(
+        seed, speed, start_ms, host, port, web_port=web_port, accounts=accounts
+    ) as simulator:
+        on_ready(simulator)
         stop.wait()

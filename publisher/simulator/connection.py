@@ -18,7 +18,8 @@ from publisher.simulator.faults import Fault, Faults, Kind
 from publisher.simulator.framing import FramingError, frame, unframe
 from publisher.simulator.market import Market
 from publisher.simulator.plan import UPDATE_MS, Limits, Message
-from publisher.simulator.protocol import Protocol
+from publisher.simulator.protocol import BAD_TOKEN, Expired, Protocol
+from publisher.simulator.tokens import Tokens
 
 HEARTBEAT_S: Final = 5.0
 ECHO_S: Final = 20.0
@@ -47,8 +48,9 @@ class World:
     market: Market
     clock: SimulatedClock
     limits: Limits
-    tokens: frozenset[str]
+    tokens: Tokens
     faults: Faults
+    expired_token: Expired = "mute"  # noqa: S105 - no secret
     heartbeat_s: float = HEARTBEAT_S
     echo_s: float = ECHO_S
     send_s: float = SEND_S
@@ -64,7 +66,7 @@ class Connection:
         self.number = number
         self._world = world
         self._socket = socket
-        self._protocol = Protocol(world.market, world.limits, world.tokens)
+        self._protocol = Protocol(world.market, world.limits, world.tokens, world.expired_token)
         self._damage = Damage(world.faults, number)
         self._wake = asyncio.Event()
         self._beats = 0
@@ -195,13 +197,20 @@ class Connection:
         self._world.received["message"] += 1
         # What was injected before this message arrived befalls it.
         self._ends += self._damage.take()
-        if '"set_auth_token"' in payload and self._damage.strikes(Kind.BAD_TOKEN):
-            payload = '{"m":"set_auth_token","p":[""]}'
+        if '"set_auth_token"' in payload and (reason := self._token_refusal()):
+            self._protocol.fail(reason)
+            return
         self._protocol.receive(
             payload,
+            self._world.clock.now_ms(),
             throttled='"chart_create_session"' in payload
             and self._damage.strikes(Kind.SESSION_RATE),
         )
+
+    def _token_refusal(self) -> str:
+        if self._world.faults.take_request(Kind.BANNED, connection=self.number) is not None:
+            return "banned"
+        return BAD_TOKEN if self._damage.strikes(Kind.BAD_TOKEN) else ""
 
     def _hello(self) -> Message:
         now_ms = self._world.clock.now_ms() + self._world.faults.skew_ms

@@ -125,6 +125,8 @@ def _damaged(kind: Kind, data: bytes) -> bytes:
     if kind is Kind.CORRUPT:
         return data.replace(b"~m~", b"~x~", 1)
     if kind is Kind.TRUNCATE:
-        return data[: len(data) * 2 // 3]
+        cut = len(data) * 2 // 3
+        # Between two packets nobody could notice it.
+        return data[: cut - 1 if data[cut:].startswith(b"~m~") else cut]
     middle = len(data) // 2
     return data[:middle] + b"\xff\xfe" + data[middle + 2 :]

@@ -55,10 +55,43 @@ class Kind(StrEnum):
     """A new chart session is refused: `max sessions rate reached`."""
     BAD_TOKEN = "bad_token"  # noqa: S105 - the name of a fault
     """The next token is refused although it is right."""
+    BANNED = "banned"
+    """The next token is answered with `banned`, and the connection is closed."""
+    CAPTCHA = "captcha"
+    """A sign-in is answered with `recaptcha_required`."""
+    RATE_LIMIT = "rate_limit"
+    """A sign-in is answered with `rate_limit`."""
+    SMS_NOT_SENT = "sms_not_sent"
+    """A sign-in that would send a code is answered with `2FA_challenge_not_generated`."""
+    HTML_FACTOR = "html_factor"
+    """A right code is answered with a page of HTML; the cookies come all the same."""
+    NO_TOKEN = "no_token"  # noqa: S105 - the name of a fault
+    """The home page holds no token although somebody is signed in."""
+    SEARCH_V3_GONE = "search_v3_gone"
+    """A search v3 is answered with HTTP 404."""
+    WEB_ERROR = "web_error"
+    """A web request is answered with HTTP 503 and HTML."""
+    WEB_FORBID = "web_forbid"
+    """A web request is answered with HTTP 403 and HTML."""
+    WEB_THROTTLE = "web_throttle"
+    """A web request is answered with HTTP 429 and HTML."""
+    SLOW_WEB = "slow_web"
+    """A web request is answered only after `duration_s`."""
 
 
 HANDSHAKE: Final = frozenset({Kind.THROTTLE, Kind.FORBID})
 LASTING: Final = frozenset({Kind.MUTE, Kind.SILENCE, Kind.LATE})
+ON_REQUEST: Final = frozenset(
+    (
+        *(Kind.BANNED, Kind.CAPTCHA, Kind.RATE_LIMIT, Kind.SMS_NOT_SENT, Kind.HTML_FACTOR),
+        *(Kind.NO_TOKEN, Kind.SEARCH_V3_GONE),
+        *(Kind.WEB_ERROR, Kind.WEB_FORBID, Kind.WEB_THROTTLE, Kind.SLOW_WEB),
+    )
+)
+"""They wait for the next request of their sort, whoever makes it."""
+
+SOCKET_KINDS: Final = tuple(kind for kind in Kind if kind not in ON_REQUEST)
+"""What befalls a WebSocket connection or its handshake."""
 
 _LOG_MAX: Final = 1000
 _PENDING_MAX: Final = 1000
@@ -72,9 +105,9 @@ class Fault:
     connection: int | None = None
     """Number of the connection it befalls; None for all that are open, or the next one."""
     count: int = 1
-    """How many messages or handshakes it befalls."""
+    """How many messages, handshakes or requests it befalls."""
     duration_s: float = 5.0
-    """How long a lasting fault lasts, real seconds."""
+    """How long a lasting fault or a slow answer lasts, real seconds."""
     skew_ms: int = 0
     size_bytes: int = 8_000_000
 
@@ -86,7 +119,7 @@ class Faults:
         self.counts: Counter[Kind] = Counter()
         """How often each kind happened, to each connection separately."""
         self.log: deque[tuple[int, Fault]] = deque(maxlen=_LOG_MAX)
-        """The newest ones: number of the connection (0 in a handshake) and the fault."""
+        """The newest ones: number of the connection, 0 where there is none, and the fault."""
         self.skew_ms = 0
         """How far the server's stated time is off at present."""
         self.wake: Callable[[], None] = _nothing
@@ -95,6 +128,7 @@ class Faults:
         self._waiting: dict[int, deque[Fault]] = {}
         self._orphans: deque[Fault] = deque(maxlen=_PENDING_MAX)
         self._handshakes: deque[Fault] = deque(maxlen=_PENDING_MAX)
+        self._requests: deque[Fault] = deque(maxlen=_PENDING_MAX)
         self._schedule: deque[tuple[float, Fault]] = deque()
 
     def inject(
@@ -126,6 +160,7 @@ class Faults:
             self._schedule.clear()
             self._orphans.clear()
             self._handshakes.clear()
+            self._requests.clear()
             for queue in self._waiting.values():
                 queue.clear()
             self.skew_ms = 0
@@ -144,9 +179,7 @@ class Faults:
     def take(self, connection: int) -> list[Fault]:
         """Return the faults that befall a connection now."""
         with self._lock:
-            now_s = time.monotonic()
-            while self._schedule and self._schedule[0][0] <= now_s:
-                self._admit(self._schedule.popleft()[1])
+            self._admit_due()
             queue = self._waiting.get(connection)
             if not queue:
                 return []
@@ -163,15 +196,32 @@ class Faults:
         self.happened(0, fault)
         return fault
 
+    def take_request(self, *kinds: Kind, connection: int = 0) -> Fault | None:
+        """Return the first fault of these kinds that waits for a request, and use it up."""
+        with self._lock:
+            self._admit_due()
+            fault = next((fault for fault in self._requests if fault.kind in kinds), None)
+            if fault is None:
+                return None
+            self._requests.remove(fault)
+        self.happened(connection, fault)
+        return fault
+
     def happened(self, connection: int, fault: Fault) -> None:
         """Record that a fault happened to a connection."""
         with self._lock:
             self.counts[fault.kind] += 1
             self.log.append((connection, fault))
 
+    def _admit_due(self) -> None:
+        now_s = time.monotonic()
+        while self._schedule and self._schedule[0][0] <= now_s:
+            self._admit(self._schedule.popleft()[1])
+
     def _admit(self, fault: Fault) -> None:
-        if fault.kind in HANDSHAKE:
-            self._handshakes.extend([fault] * fault.count)
+        if fault.kind in HANDSHAKE | ON_REQUEST:
+            waiting = self._handshakes if fault.kind in HANDSHAKE else self._requests
+            waiting.extend([fault] * fault.count)
             return
         if fault.kind is Kind.SKEW:
             self.skew_ms = fault.skew_ms
@@ -190,7 +240,7 @@ def schedule(
     seed: int,
     length_s: float,
     mean_s: float,
-    kinds: Iterable[Kind] = tuple(Kind),
+    kinds: Iterable[Kind] = SOCKET_KINDS,
 ) -> list[tuple[float, Fault]]:
     """Draw faults from a seed: one every `mean_s` on average, for `length_s`, real seconds."""
     rng = Random(seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -18,8 +18,15 @@ from publisher.simulator.market import Market
 from publisher.simulator.plan import Limits, Message
 from publisher.simulator.quotes import QuoteSession
 from publisher.simulator.requests import Refused, arguments, erlang
+from publisher.simulator.tokens import Tokens
 
-ANONYMOUS: Final = frozenset({"unauthorized_user_token", "widget_user_token"})
+Expired = Literal["mute", "refuse"]
+"""What a live connection does when its token is good no longer: heartbeats alone, or end.
+
+Both were reported; neither was recorded as it happened.
+"""
+
+BAD_TOKEN: Final = "bad auth token"  # noqa: S105 - words of an error
 
 _ANSWERS_MAX: Final = 5000
 """Requests that may wait for their answer; more end the connection."""
@@ -31,29 +38,33 @@ class Protocol:
     """Answers one client. Not safe in several threads."""
 
     def __init__(
-        self, market: Market, limits: Limits, tokens: frozenset[str] = frozenset()
+        self, market: Market, limits: Limits, tokens: Tokens, expired: Expired = "mute"
     ) -> None:
         self.closing = False
         """True after an error that ends the connection."""
         self._market = market
         self._limits = limits
         self._tokens = tokens
-        self._paid = False
+        self._expired = expired
+        self._token: str | None = None
+        self._plan = ""
+        self._now_ms = 0
         self._charts: dict[str, ChartSession] = {}
         self._quotes: dict[str, QuoteSession] = {}
         self._now: list[Message] = []
         self._later: deque[Later] = deque()
 
-    def receive(self, payload: str, *, throttled: bool = False) -> None:
+    def receive(self, payload: str, now_ms: int, *, throttled: bool = False) -> None:
         """Take one message of the client; `throttled` refuses a new session."""
+        self._now_ms = now_ms
         try:
             message = orjson.loads(payload)
             name, parameters = message["m"], message["p"]
         except (ValueError, KeyError, TypeError):
-            self._fail("wrong data")
+            self.fail("wrong data")
             return
         if not isinstance(name, str) or not isinstance(parameters, list):
-            self._fail("wrong data")
+            self.fail("wrong data")
             return
         try:
             if throttled:
@@ -64,10 +75,20 @@ class Protocol:
             text = name if refused.reason == "invalid_parameters" else info
             self._now.append({"m": "critical_error", "p": [*parameters[:1], refused.reason, text]})
         if len(self._later) > _ANSWERS_MAX:
-            self._fail("too many requests")
+            self.fail("too many requests")
 
     def poll(self, now_ms: int, update_ms: float) -> list[Message]:
         """Return what is to be sent now; `update_ms` is simulated, between updates."""
+        messages = self._due(now_ms, update_ms)
+        if self.closing or not self._has_lapsed(now_ms):
+            return messages
+        if self._expired == "mute":
+            return []
+        self.fail(BAD_TOKEN)
+        messages, self._now = self._now, []
+        return messages
+
+    def _due(self, now_ms: int, update_ms: float) -> list[Message]:
         messages, self._now = self._now, []
         for chart in self._charts.values():
             messages += chart.advance(now_ms, update_ms)
@@ -106,19 +127,24 @@ class Protocol:
         session = sessions.get(_text(parameters, 0))
         if session is None:
             terms = erlang(parameters[1:])
-            self._fail(f'{{unknown_session_id,<<"{name}">>,<<"{parameters[0]}">>,\n {terms}}}')
+            self.fail(f'{{unknown_session_id,<<"{name}">>,<<"{parameters[0]}">>,\n {terms}}}')
         return session
 
     def _set_auth_token(self, _: str, parameters: list[Any]) -> None:
         token = _text(parameters, 0)
-        if token not in ANONYMOUS and token not in self._tokens:
-            self._fail("bad auth token")
-        self._paid = token in self._tokens
+        plan = self._tokens.plan_of(token, self._now_ms)
+        if plan is None:
+            self.fail(BAD_TOKEN)
+            return
+        self._token, self._plan = token, plan
+
+    def _has_lapsed(self, now_ms: int) -> bool:
+        return self._token is not None and self._tokens.plan_of(self._token, now_ms) is None
 
     def _chart_create_session(self, _: str, parameters: list[Any]) -> None:
         session = _text(parameters, 0)
         self._check_new(self._charts, session)
-        period_s = 0 if self._paid else 5
+        period_s = 0 if self._plan else 5
         self._charts[session] = ChartSession(self._market, self._limits, session, period_s)
 
     def _chart_delete_session(self, name: str, parameters: list[Any]) -> None:
@@ -160,7 +186,8 @@ class Protocol:
         if len(sessions) >= self._limits.sessions:
             raise Refused("Max state sessions reached")
 
-    def _fail(self, text: str) -> None:
+    def fail(self, text: str) -> None:
+        """End the connection with a `protocol_error`."""
         self._now.append({"m": "protocol_error", "p": [text]})
         self._charts.clear()
         self._quotes.clear()

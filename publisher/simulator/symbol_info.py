@@ -10,7 +10,7 @@ from publisher.simulator.holidays import closed_days, half_days
 from publisher.simulator.periods import Instrument
 from publisher.simulator.symbols import Symbol
 
-_SOURCES: Final = MappingProxyType(
+SOURCES: Final = MappingProxyType(
     {
         "BATS": ("US", "Cboe One", "https://markets.cboe.com/us/equities/overview/"),
         "BINANCE": ("MT", "Binance", "https://www.binance.com/"),
@@ -26,8 +26,9 @@ _SOURCES: Final = MappingProxyType(
         "OANDA": ("", "OANDA", "https://www.oanda.com/"),
     }
 )
+"""Where data comes from: country, name and address."""
 
-_TYPES: Final = MappingProxyType(
+TYPES: Final = MappingProxyType(
     {
         "crypto": ("spot", ["crypto"]),
         "swap": ("swap", ["crypto", "perpetual"]),
@@ -38,6 +39,7 @@ _TYPES: Final = MappingProxyType(
         "commodity": ("commodity", ["cfd"]),
     }
 )
+"""TradingView's type of each kind of symbol, and what it adds to it."""
 
 _PERMISSIONS: Final = MappingProxyType(
     {"NASDAQ": "nasdaq", "NYSE": "nyse", "HOSE": "hose_stocks", "KRX": "krx", "NSE": "nse",
@@ -53,7 +55,7 @@ def symbol_info(instrument: Instrument) -> dict[str, Any]:
     symbol = instrument.symbol
     feed = symbol.feed or symbol.exchange
     source_id = "BATS" if feed == "BATS" else symbol.exchange
-    country, source, url = _SOURCES.get(source_id, ("", source_id, ""))
+    country, source, url = SOURCES.get(source_id, ("", source_id, ""))
     answered = f"{feed}:{symbol.name}"
     info: dict[str, Any] = {
         "currency_code": symbol.currency,
@@ -88,7 +90,7 @@ def symbol_info(instrument: Instrument) -> dict[str, Any]:
 def _market(instrument: Instrument) -> dict[str, Any]:
     symbol = instrument.symbol
     feed = symbol.feed or symbol.exchange
-    type_, typespecs = _TYPES[symbol.kind]
+    type_, typespecs = TYPES[symbol.kind]
     return {
         "type": type_,
         "typespecs": list(typespecs),

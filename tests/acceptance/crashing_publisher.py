@@ -18,6 +18,7 @@ import time
 import orjson
 import redis
 
+from bus import logs
 from publisher import app
 from publisher.settings import PublisherSettings
 from publisher.wire import Keys
@@ -31,6 +32,7 @@ SIGNED_IN_S_MAX = 20.0
 def main(count: int, seed: int) -> None:
     """Let publishers crash."""
     settings = PublisherSettings.load()
+    logs.configure("json", "warning", sys.stderr)
     assert settings.redis_url is not None
     url = settings.redis_url.get_secret_value()
     client = redis.Redis.from_url(url)

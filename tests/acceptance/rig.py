@@ -109,6 +109,7 @@ class Rig:
         eventually(self._answers, "the server answers")
         self._stack.enter_context(self.simulator)
         self.settings["TVBUS_WEB_URL"] = self.simulator.web_url
+        self.settings["TVBUS_SEARCH_URL"] = self.simulator.search_url
         return self
 
     def __exit__(

@@ -46,7 +46,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("publish",), {"TVBUS_WS_URL": "ws://example.com/x"}, 2, "use wss://"),
     (("publish",), {"TVBUS_REDIS_URL": "http://x"}, 2, "must begin with one of"),
     (("publish",), {"TVBUS_LISTEN": "nowhere"}, 2, "HOST:PORT"),
-    (("publish",), {"TVBUS_PASSWORD": "geheim"}, 2, "TVBUS_AUTH_TOKEN"),
+    (("publish",), {"TVBUS_PASSWORD": "geheim"}, 2, "TVBUS_USERNAME is missing"),
     (("publish", "--no-wait"), {"TVBUS_REDIS_URL": "redis://u:geheim@127.0.0.1:1"}, 1, "no bus at"),
     (("status",), {}, 1, "no bus: start one with `tvbus publish`"),
     (("status",), {"TVBUS_REDIS_URL": "redis://127.0.0.1:1"}, 1, "no bus at redis://127.0.0.1:1"),
@@ -60,6 +60,14 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("consume", "print", "--group", "g", "--no-wait"), {}, 1, "no bus"),
     (("tail", "--from", "2026-01-01T00:00:00Z", "--last", "3"), {}, 2, "not both"),
     (("simulate", "--port", "99999"), {}, 2, "--port"),
+    (("search",), {}, 2, "text"),
+    (("search", " "), {}, 2, "say what to look for"),
+    (("search", "x" * 200), {}, 2, "at most 128 characters, had 200"),
+    (("search", "AAPL", "--type", "etf"), {}, 2, "type must be one of stock, fund, futures"),
+    (("search", "AAPL", "--limit", "0"), {}, 2, "limit must be 1 to 500"),
+    (("search", "AAPL", "--interval", "7x"), {}, 2, "interval must be one of 1m"),
+    (("search", "AAPL"), {"TVBUS_SEARCH_URL": "http://example.com"}, 2, "use https://"),
+    (("search", "AAPL"), {"TVBUS_SEARCH_URL": "http://127.0.0.1:1"}, 1, "no answer from"),
     (("frobnicate",), {}, 2, "frobnicate"),
 ]
 
@@ -78,7 +86,22 @@ def test_a_mistake_is_told_in_one_line(
         assert done.stderr.count(", was ") <= 1
 
 
-COMMANDS = "demo publish consume tail status series subscribe unsubscribe simulate".split()  # noqa: SIM905
+COMMANDS = [
+    "demo",
+    "publish",
+    "consume",
+    "tail",
+    "status",
+    "series",
+    "subscribe",
+    "unsubscribe",
+    "search",
+    "history",
+    "login",
+    "logout",
+    "doctor",
+    "simulate",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -150,6 +173,26 @@ def test_an_unknown_symbol_is_answered_and_the_others_go_on(tmp_path: Path) -> N
         status = tvbus("status", folder=tmp_path, **rig.settings)
         assert "NOPE" not in status.stdout
         assert "live" in status.stdout
+
+
+def test_an_unknown_symbol_brings_what_may_have_been_meant(tmp_path: Path) -> None:
+    with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"]) as rig:
+        rig.publisher()
+        eventually(rig.live, "the known series is live")
+        asked = tvbus(
+            "subscribe", "AAPL-NYSE-1D", "ES-CME_MINI-5m", folder=tmp_path, **rig.settings
+        )
+        assert asked.returncode == 1
+        assert "AAPL-NYSE-1D: did you mean AAPL-NASDAQ-1D?" in asked.stdout
+        assert "ES-CME_MINI-5m: did you mean ES1!-CME_MINI-5m, " in asked.stdout
+        asked = tvbus("history", "AAPL-NYSE-1D", folder=tmp_path, **rig.settings)
+        assert (asked.returncode, asked.stderr.count("\n")) == (1, 1)
+        assert asked.stderr.endswith(
+            "does not know NYSE:AAPL: try `tvbus search AAPL`; did you mean AAPL-NASDAQ-1D?\n"
+        )
+        rig.settings["TVBUS_SEARCH_URL"] = "http://127.0.0.1:1"
+        asked = tvbus("history", "AAPL-NYSE-1D", folder=tmp_path, **rig.settings)
+        assert asked.stderr.endswith("try `tvbus search AAPL`\n")
 
 
 def test_a_subscription_by_command_survives_a_restart(tmp_path: Path) -> None:

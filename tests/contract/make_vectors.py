@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from publisher.answers import Chunk, HistoryBar, Progress, Reply
 from publisher.commands import COMMAND_FIELD, Answer, Command
 from publisher.wire import (
     CONTRACT_VERSION,
@@ -157,10 +158,24 @@ SUMMARIES = [
 COMMANDS = [
     Command("7f3a", "subscribe", ("BTCUSDT-BINANCE-1m", "NASDAQ:AAPL@1d")),
     Command("7f3b", "unsubscribe", ()),
+    Command("7f3c", "history", ("BTCUSDT-BINANCE-1m",), bars=500),
+    Command("7f3d", "history", ("BTCUSDT-BINANCE-1m",), from_ms=0, to_ms=1_700_000_040_000),
 ]
-ANSWERS = [
+_OPENED_MS = 1_700_000_040_000
+ANSWERS: list[Reply] = [
     Answer("BTCUSDT-BINANCE-1m", True, "published"),
     Answer("x", False, "'x' is not a series"),
+    Answer("NOPE-X-1m", False, "TradingView does not know X:NOPE", "symbol_unknown"),
+    Progress("BTCUSDT-BINANCE-1m", 0, 500),
+    Progress("BTCUSDT-BINANCE-1m", 300, None),
+    Chunk(
+        "NDX-NASDAQ-1m",
+        (
+            HistoryBar(_OPENED_MS, 0.1, 1e16, 5e-324, 37898.88, 195.86836000000048, None),
+            HistoryBar(_OPENED_MS + 60_000, 1.0, 2.0, 0.5, 1.5, None, _OPENED_MS + 120_000),
+        ),
+    ),
+    Answer("NDX-NASDAQ-1m", True, "2 bars", complete=True, count=2),
 ]
 
 

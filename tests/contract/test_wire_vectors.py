@@ -165,10 +165,46 @@ def test_the_other_keys_and_values_are_these() -> None:
             },
         ),
         ("command", {"id": "7f3b", "action": "unsubscribe", "series": []}),
+        (
+            "command",
+            {"id": "7f3c", "action": "history", "series": ["BTCUSDT-BINANCE-1m"], "bars": 500},
+        ),
+        (
+            "command",
+            {
+                "id": "7f3d",
+                "action": "history",
+                "series": ["BTCUSDT-BINANCE-1m"],
+                "from_ms": 0,
+                "to_ms": 1_700_000_040_000,
+            },
+        ),
     ]
     assert [json.loads(one) for one in VECTORS["answers"]] == [
         {"series": "BTCUSDT-BINANCE-1m", "accepted": True, "message": "published"},
         {"series": "x", "accepted": False, "message": "'x' is not a series"},
+        {
+            "series": "NOPE-X-1m",
+            "accepted": False,
+            "message": "TradingView does not know X:NOPE",
+            "code": "symbol_unknown",
+        },
+        {"series": "BTCUSDT-BINANCE-1m", "progress": 0, "wanted": 500},
+        {"series": "BTCUSDT-BINANCE-1m", "progress": 300, "wanted": None},
+        {
+            "series": "NDX-NASDAQ-1m",
+            "bars": [
+                [1_700_000_040_000, 0.1, 1e16, 5e-324, 37898.88, 195.86836000000048, None],
+                [1_700_000_100_000, 1.0, 2.0, 0.5, 1.5, None, 1_700_000_160_000],
+            ],
+        },
+        {
+            "series": "NDX-NASDAQ-1m",
+            "accepted": True,
+            "message": "2 bars",
+            "complete": True,
+            "count": 2,
+        },
     ]
 
 

@@ -31,8 +31,9 @@ SETTLE_MS = 2_000
 
 def at(server_ms: int, *, received_ms: int | None = None, settle_ms: int = SETTLE_MS) -> Moment:
     """A moment at which the machine's clock is 250 ms ahead unless said otherwise."""
-    received_ms = server_ms + 250 if received_ms is None else received_ms
-    return Moment(received_ms, server_ms, settle_ms, server_ms)
+    return Moment(
+        server_ms + 250 if received_ms is None else received_ms, server_ms, settle_ms, server_ms
+    )
 
 
 def values(open_time_ms: int, base: float, volume: float | None = 1.0) -> tuple[Any, ...]:

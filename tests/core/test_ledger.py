@@ -21,6 +21,7 @@ from publisher.core.bars import (
     FillDone,
     Form,
     Ledger,
+    Moment,
     Publish,
     Recent,
     Refuse,
@@ -856,3 +857,24 @@ def test_days_are_no_gap_where_the_clocks_were_put_back() -> None:
     ledger.receive(slot(values(next_ms, 100.0), values(next_ms + DAY_MS, 100.0)), now)
     decisions = ledger.complete(True, now)
     assert [one.gap for one in published(decisions)] == [False]
+
+
+def test_an_answer_that_waited_in_a_stalled_publishers_socket_closes_nothing() -> None:
+    ledger = Ledger(SERIES, StreamEnd(), 5)
+    ledger.begin(m(10))
+    sent_ms, read_ms = m(9) + 51_000, m(12)
+    stale = Moment(read_ms, read_ms, SETTLE_MS, stated_ms=sent_ms)
+    ledger.receive(slot(bar(8), bar(9), close_ms=m(10)), stale)
+    decisions = ledger.complete(True, replace(stale, stated_ms=None))
+    assert [one.open_time_ms for one in published(decisions)] == [m(8)]
+    assert len(of(decisions, Form)) == 1
+
+
+def test_an_update_without_a_stamp_proves_no_end() -> None:
+    ledger = Ledger(SERIES, StreamEnd(), 5)
+    ledger.begin(m(10))
+    ledger.receive(slot(bar(8), close_ms=m(9)), at(m(9) + SETTLE_MS))
+    late = Moment(m(12), m(12), SETTLE_MS)
+    ledger.receive(slot(bar(9), close_ms=m(10)), late)
+    decisions = ledger.complete(True, late)
+    assert [one.open_time_ms for one in published(decisions)] == [m(8)]

@@ -32,11 +32,13 @@ from publisher.core.session import (
     State,
 )
 from publisher.errors import (
+    AccountStopped,
     ConnectionLost,
     LocalProtocolError,
     PeerSilent,
     RemoteProtocolError,
     SeriesRefused,
+    SessionExpired,
     SymbolUnknown,
 )
 from publisher.wire import Series
@@ -332,8 +334,17 @@ def test_two_errors_for_one_cause_are_one_refusal() -> None:
     (refused,) = talk.say("symbol_error", BTC, "sds_sym_1", "invalid symbol")
     assert isinstance(refused, Refused)
     assert isinstance(refused.error, SymbolUnknown)
-    assert "BINANCE:BTCUSDT" in str(refused.error)
+    assert str(refused.error) == (
+        "TradingView does not know BINANCE:BTCUSDT: try `tvbus search BTCUSDT`"
+    )
     assert talk.say("series_error", BTC, "sds_1", "s1", "resolve error", "node") == []
+
+
+def test_the_advice_for_an_unknown_symbol_can_be_pasted_into_a_shell() -> None:
+    series = Series("M&M", "NSE", "1m")
+    (refused,) = Talk(series).say("symbol_error", series, "sds_sym_1", "invalid symbol")
+    assert isinstance(refused, Refused)
+    assert str(refused.error).endswith("try `tvbus search 'M&M'`")
 
 
 def test_a_refusal_says_what_was_refused_and_why() -> None:
@@ -356,10 +367,15 @@ def test_a_critical_error_refuses_the_series_of_its_chart_session_and_no_other()
 
 
 def test_a_protocol_error_ends_the_connection() -> None:
-    (ended,) = Talk(BTC).hear('{"m":"protocol_error","p":["bad auth token"]}')
-    assert isinstance(ended, Ended)
-    assert isinstance(ended.error, ConnectionLost)
-    assert "bad auth token" in str(ended.error)
+    for reason, kind in (
+        ("bad auth token", SessionExpired),
+        ("banned", AccountStopped),
+        ("wrong data", ConnectionLost),
+    ):
+        (ended,) = Talk(BTC).hear(json.dumps({"m": "protocol_error", "p": [reason]}))
+        assert isinstance(ended, Ended)
+        assert type(ended.error) is kind
+        assert reason in str(ended.error)
     term = '{unknown_session_id,<<"create_series">>}'
     (ended,) = Talk(BTC).hear(json.dumps({"m": "protocol_error", "p": [term]}))
     assert isinstance(ended, Ended)

@@ -11,7 +11,7 @@ import pytest
 import websocket
 from simulator_world import BrokenPacket, Client, bars_of, kinds
 
-from publisher.simulator import Faults, Kind, Simulator, schedule
+from publisher.simulator import SOCKET_KINDS, Faults, Kind, Simulator, damage, schedule
 
 BTC = "BINANCE:BTCUSDT"
 
@@ -196,7 +196,7 @@ def test_a_schedule_is_drawn_from_its_seed_and_played(simulator: Simulator) -> N
     times = [after for after, _ in schedule(1, 1000, 5)]
     assert times == sorted(times)
     assert 120 < len(times) < 300
-    assert {fault.kind for _, fault in schedule(1, 1000, 5)} == set(Kind)
+    assert {fault.kind for _, fault in schedule(1, 1000, 5)} == set(SOCKET_KINDS)
     with Client(simulator.url) as client:
         simulator.faults.play(schedule(3, 2, 0.1, [Kind.RESET]))
         client.until_closed()
@@ -211,3 +211,11 @@ def test_what_is_kept_of_faults_is_bounded() -> None:
     faults.opened(1)
     assert len(faults.take(1)) == 1000
     assert len(faults.log) == 1000
+
+
+def test_a_truncated_message_ends_in_the_middle_of_a_packet() -> None:
+    packet = b'~m~11~m~{"m":"du_"}'
+    for count in range(1, 13):
+        cut = damage._damaged(Kind.TRUNCATE, packet * count)
+        assert packet * count != cut
+        assert len(cut) % len(packet), f"{count} packets are cut between two"

@@ -235,13 +235,13 @@ def test_a_taken_port_is_an_error(simulator: Simulator) -> None:
         Simulator(port=port).start()
 
 
-def test_serve_forever_tells_its_url_and_ends_when_told() -> None:
+def test_serve_forever_tells_when_it_listens_and_ends_when_told() -> None:
     stop = threading.Event()
     urls: list[str] = []
 
-    def ready(url: str) -> None:
-        urls.append(url)
-        with Client(url) as client:
+    def ready(simulator: Simulator) -> None:
+        urls.append(simulator.url)
+        with Client(simulator.url) as client:
             assert client.hello["simulator_speed"] == 3.0
         stop.set()
 

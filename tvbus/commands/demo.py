@@ -137,7 +137,8 @@ def _watch(publisher: subprocess.Popen[bytes], consumer: Consumer, stop: threadi
 
 @contextmanager
 def _simulator(folder: Path, speed: float) -> Iterator[str]:
-    arguments = ("simulate", "--port", "0", "--speed", str(speed), "--json")
+    ports = ("--port", "0", "--web-port", "0")
+    arguments = ("simulate", *ports, "--speed", str(speed), "--json")
     with _process(folder, "simulator", arguments, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -9,10 +9,12 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from publisher.commands import COMMAND_FIELD, COMMANDS_MAX, Answer, Command
+from publisher.settings import WebSettings
 from publisher.wire import Series
 from tvbus.exits import FAILURE
 from tvbus.report import lease_of
 from tvbus.shared import Bus, open_bus
+from tvbus.suggest import did_you_mean
 
 ANSWER_S_MAX: Final = 35
 """Longer than TradingView may take to answer the publisher."""
@@ -27,7 +29,7 @@ def subscribe(context: typer.Context, series: SeriesTexts) -> None:
 
     Example: tvbus subscribe ETHUSDT-BINANCE-5m BINANCE:SOLUSDT@1m
     """
-    _request(open_bus(context), "subscribe", series)
+    _request(context, "subscribe", series)
 
 
 def unsubscribe(context: typer.Context, series: SeriesTexts) -> None:
@@ -35,10 +37,14 @@ def unsubscribe(context: typer.Context, series: SeriesTexts) -> None:
 
     Example: tvbus unsubscribe ETHUSDT-BINANCE-5m
     """
-    _request(open_bus(context), "unsubscribe", series)
+    _request(context, "unsubscribe", series)
 
 
-def _request(bus: Bus, action: Literal["subscribe", "unsubscribe"], texts: list[str]) -> None:
+def _request(
+    context: typer.Context, action: Literal["subscribe", "unsubscribe"], texts: list[str]
+) -> None:
+    settings = context.obj.settings(WebSettings)
+    bus = open_bus(context)
     names = tuple(dict.fromkeys(str(Series.parse(text)) for text in texts))
     command = Command(uuid.uuid4().hex, action, names)
     fields: Any = {COMMAND_FIELD: command.encode()}
@@ -47,14 +53,21 @@ def _request(bus: Bus, action: Literal["subscribe", "unsubscribe"], texts: list[
         print("no publisher is running; it is done when one starts")
         return
     answers = _await_answers(bus, command)
-    for answer in answers:
-        mark = "ok  " if answer.accepted else "no  "
-        print(f"{mark}{answer.series}  {answer.message}")
+    _show(settings, answers)
     for name in names[len(answers) :] if len(answers) < len(names) else ():
         print(f"?   {name}  no answer yet; see `tvbus status`")
     if len(answers) < len(names) or not all(answer.accepted for answer in answers):
         sys.stdout.flush()
         raise typer.Exit(FAILURE)
+
+
+def _show(settings: WebSettings, answers: list[Answer]) -> None:
+    for answer in answers:
+        mark = "ok  " if answer.accepted else "no  "
+        print(f"{mark}{answer.series}  {answer.message}")
+    sys.stdout.flush()  # what follows may take a while
+    for name, line in did_you_mean(settings, answers).items():
+        print(f"    {name}: {line}")
 
 
 def _await_answers(bus: Bus, command: Command) -> list[Answer]:
