@@ -161,6 +161,7 @@ class Engine:
             frames = self._session.outgoing()
             if frames:
                 self._ports.transport.send(frames)
+        self._roster.list_again(now_ms)
         self._flush(now_ms)
         self.status = self._new_status()
 

@@ -23,6 +23,8 @@ MUTE_MS_MAX: Final = 5_000
 """A series of which TradingView says nothing for longer holds no other up."""
 STEADY_MS: Final = 10_000
 """A series that was live for longer is asked again soon when it is interrupted."""
+LISTED_MS: Final = 60_000
+"""How often every line of the catalogue is written again."""
 VERIFIED_MAX: Final = 32
 """Streams compared in one turn, after the bus was away."""
 REFUSED_ATTEMPT: Final = 7
@@ -37,6 +39,7 @@ class Roster:
         self._delivery = delivery
         self._notes = notes
         self._history_bars = history_bars
+        self._list_at_ms = 0
         self.publications: dict[Series, Publication] = {}
         self.limits: Limits | None = None
         """What the plan allows, once it is known."""
@@ -140,6 +143,13 @@ class Roster:
         if series_max is None:
             return False
         return sum(p.requested for p in self.publications.values()) >= series_max
+
+    def list_again(self, now_ms: int) -> None:
+        """Write the catalogue from time to time: no fence keeps late lines out of it."""
+        if now_ms >= self._list_at_ms:
+            self._list_at_ms = now_ms + LISTED_MS
+            for publication in self.publications.values():
+                self._delivery.enlist(publication)
 
     def doubt_all(self) -> None:
         """The bus was away: it may have come back without its newest entries."""

@@ -17,7 +17,7 @@ from publisher.errors import (
     StreamDiverged,
 )
 from publisher.publication import Publication
-from publisher.wire import Bar, Series
+from publisher.wire import Bar, Series, Summary
 
 
 @pytest.fixture(autouse=True)
@@ -371,6 +371,14 @@ def test_a_bus_that_comes_back_as_it_was_costs_no_request() -> None:
         world.pass_ms(2_000)
     world.pass_ms(5_000)
     assert world.asked() == [BTC]
+
+
+def test_a_line_of_the_catalogue_that_another_wrote_does_not_stay() -> None:
+    world = live()
+    world.pass_ms(1_000)
+    world.store.lines[BTC] = Summary(BTC, "filling")
+    world.pass_ms(61_000)
+    assert world.store.lines[BTC].state == "live"
 
 
 def test_a_bus_that_cannot_be_read_but_written_is_not_asked_in_a_tight_loop() -> None:
