@@ -31,7 +31,7 @@ from consumers.shell.bus import Bus
 from consumers.shell.catalogue import Catalogue
 from consumers.shell.group import RELEASED, Group
 from consumers.shell.reader import Reader
-from consumers.shell.threads import Counts, Desk, Tuning, monotonic_ms
+from consumers.shell.threads import Counts, Desk, Tuning
 from consumers.shell.worker import Handler, Subscription, Worker
 from consumers.target import is_importing
 
@@ -216,8 +216,9 @@ class Consumer:
         return None
 
     def _pause(self, wait_ms: int) -> None:
-        end_ms = monotonic_ms() + wait_ms
-        while not self._desk.stopping and (left_ms := end_ms - monotonic_ms()) > 0:
+        clock = self._desk.clock
+        end_ms = clock.monotonic_ms() + wait_ms
+        while not self._desk.stopping and (left_ms := end_ms - clock.monotonic_ms()) > 0:
             self._desk.worker_bell.wait(left_ms)
 
     @contextmanager

@@ -19,10 +19,11 @@ from consumers.errors import ConsumerError, GroupUnavailable, StreamRefused
 from consumers.shell.bus import Bus
 from consumers.shell.catalogue import Catalogue
 from consumers.shell.streams import as_entry, start_position, translated
-from consumers.shell.threads import Bell, monotonic_ms
+from consumers.shell.threads import Bell, SystemClock
 from publisher.wire import Bar, EntryMalformed, Keys, Series, decode_bar
 
 log = structlog.get_logger("consumers")
+_clock = SystemClock()
 
 BLOCK_MS: Final = 1_000
 """Longest wait in one call; also how often `stopped` is asked."""
@@ -101,7 +102,7 @@ class _Watch:
         Bell().wait(BUS_BACKOFF.wait_ms(self.failures, rng))
 
     def _discover(self) -> None:
-        if monotonic_ms() < self.due_ms:
+        if _clock.monotonic_ms() < self.due_ms:
             return
         matched = {x.series for x in self.patterns if x.series is not None}
         unnamed = [x for x in self.patterns if x.series is None]
@@ -112,7 +113,7 @@ class _Watch:
             self._begin(self.keys.bars(series), series, self.start)
             if self.forming:
                 self._begin(self.keys.forming(series), series, Start("newest"))
-        self.due_ms = monotonic_ms() + BLOCK_MS
+        self.due_ms = _clock.monotonic_ms() + BLOCK_MS
 
     def _begin(self, key: str, series: Series, start: Start) -> None:
         if key in self.after or key in self.refused:

@@ -66,6 +66,7 @@ class Delivery:
         self._forming_at_ms = 0
         self._flushes = 0
         self._events: deque[bytes] = deque()
+        self._events_first = False
         self._descriptions: dict[Series, dict[str, str]] = {}
         self._listed: dict[Series, Publication] = {}
         self._answers: deque[tuple[str, list[Reply]]] = deque()
@@ -87,8 +88,9 @@ class Delivery:
         now_ms = self._clock.monotonic_ms()
         self._retry_at_ms = now_ms + self._backoff.next_delay_ms(self._rng)
 
-    def emit(self, event: bytes) -> None:
-        """Let an event wait."""
+    def emit(self, event: bytes, *, before_bars: bool = False) -> None:
+        """Let an event wait; no bar is written before one that asks for it."""
+        self._events_first = self._events_first or before_bars
         if len(self._events) >= EVENTS_WAITING_MAX:
             self._events.popleft()
             self.dropped["event.dropped"] += 1
@@ -150,6 +152,7 @@ class Delivery:
             return flushed
         self._flushes += 1
         try:
+            self._flush_first_events()
             self._flush_bars(publications.values(), flushed)
             self._flush_corrections(publications.values(), flushed)
             self._flush_forming(publications.values(), flushed)
@@ -163,6 +166,11 @@ class Delivery:
         self.trouble = None
         self._backoff.reset()
         return flushed
+
+    def _flush_first_events(self) -> None:
+        while self._events_first and self._events and self._try("events", self._put_events):
+            continue
+        self._events_first = False
 
     def _flush_bars(self, publications: Iterable[Publication], flushed: Flushed) -> None:
         # Who was served longest ago comes first: a long history delays nobody's newest bar.
@@ -223,7 +231,7 @@ class Delivery:
         outcomes = self._store.put_forming(self._token, bars)
         for publication, outcome in zip(ready, outcomes, strict=True):
             publication.forming = None
-            if isinstance(outcome, StoreRefused):
+            if isinstance(outcome, (StreamDiverged, StoreRefused)):
                 flushed.failed.append((publication, outcome))
             elif outcome is not None:
                 raise outcome

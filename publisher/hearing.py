@@ -303,6 +303,7 @@ class Hearing:
         self._notes.tell(
             "gap.abandoned",
             level="error",
+            before_bars=True,  # who reads of a gap finds what tells of it
             series=publication.series,
             after_ms=decision.after_ms,
             before_ms=decision.before_ms,

@@ -23,13 +23,15 @@ class Notes:
         self._log = structlog.get_logger("publisher")
         self.counts: Counter[str] = Counter()
 
-    def tell(self, event: str, *, level: Level = "info", **fields: Any) -> None:
-        """Log a fact and put it on the events stream."""
+    def tell(
+        self, event: str, *, level: Level = "info", before_bars: bool = False, **fields: Any
+    ) -> None:
+        """Log a fact and put it on the events stream, before any further bar where asked."""
         self.count(event)
         values = {name: _plain(value) for name, value in fields.items()}
         getattr(self._log, level)(event, **values)
         fact = {"event": event, "at_ms": self._clock.wall_ms(), "level": level, **values}
-        self._delivery.emit(orjson.dumps(fact))
+        self._delivery.emit(orjson.dumps(fact), before_bars=before_bars)
 
     def debug(self, event: str, **fields: Any) -> None:
         """Log what only a developer wants to know."""

@@ -26,6 +26,8 @@ MUTE_MS_MAX: Final = 5_000
 """A series of which TradingView says nothing for longer holds no other up."""
 STEADY_MS: Final = 10_000
 """A series that was live for longer is asked again soon when it is interrupted."""
+LISTED_MS: Final = 60_000
+"""How often every line of the catalogue is written again."""
 VERIFIED_MAX: Final = 32
 """Streams compared in one turn, after the bus was away."""
 REFUSED_ATTEMPT: Final = 7
@@ -40,6 +42,7 @@ class Roster:
         self._delivery = delivery
         self._notes = notes
         self._history_bars = history_bars
+        self._list_at_ms = 0
         self.publications: dict[Series, Publication] = {}
         self.limits: Limits | None = None
         """What the plan allows, once it is known."""
@@ -153,6 +156,13 @@ class Roster:
             if p.state == "live" and p.ledger is not None and p.ledger.watermark_ms is not None
         ]
 
+    def list_again(self, now_ms: int) -> None:
+        """Write the catalogue from time to time: no fence keeps late lines out of it."""
+        if now_ms >= self._list_at_ms:
+            self._list_at_ms = now_ms + LISTED_MS
+            for publication in self.publications.values():
+                self._delivery.enlist(publication)
+
     def doubt_all(self) -> None:
         """The bus was away: it may have come back without its newest entries."""
         for publication in self.publications.values():
@@ -162,7 +172,8 @@ class Roster:
         room = VERIFIED_MAX
         for publication in list(self.publications.values()):
             # What waits in the outbox proves by itself that it follows the stream's end.
-            if not publication.doubted or publication.outbox or publication.ledger is None:
+            waits = publication.outbox or publication.corrections
+            if not publication.doubted or waits or publication.ledger is None:
                 continue
             if room <= 0 or self._delivery.trouble is not None:
                 return
@@ -171,8 +182,9 @@ class Roster:
             if end is None:
                 continue
             publication.doubted = False
-            if end.watermark_ms != publication.ledger.watermark_ms:
-                reason = "the bus came back without its newest bars"
+            left = publication.ledger.watermark_ms, publication.correction_ms
+            if (end.watermark_ms, end.correction_ms) != left:
+                reason = "the bus came back without its newest entries"
                 self.read_again(publication, reason, now_ms)
 
     def _read_end(self, publication: Publication, session: Session, now_ms: int) -> bool:

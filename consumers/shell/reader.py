@@ -28,10 +28,18 @@ from consumers.errors import (
 from consumers.shell.attach import Attacher
 from consumers.shell.group import DeadLetter, Group
 from consumers.shell.streams import Entry
-from consumers.shell.threads import Desk, Tuning, monotonic_ms, wall_ms
+from consumers.shell.threads import Desk, Tuning
 from publisher.wire import EntryMalformed, decode_bar
 
 log = structlog.get_logger("consumers")
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long the reader has nothing to do, and whether a ring ends that sooner."""
+
+    wait_ms: int
+    wakeable: bool = True
 
 
 @dataclass(slots=True)
@@ -55,58 +63,62 @@ class Reader:
         """Serve the desk until it stops, then give back what was not handled."""
         try:
             while not self.desk.closing:
-                self._attempt()
-            self._finish()
+                self._rest(self.attempt())
+            self.finish()
         except BaseException as error:  # noqa: BLE001  # allow: the thread's last line
             self.desk.stop(error)
 
-    def _attempt(self) -> None:
+    def attempt(self) -> Rest:
+        """Do what is due, in bounded time; return how long to rest before the next time."""
         try:
-            self._step()
+            rest = self._step()
         except (GroupLost, StreamRefused) as error:
             log.debug("group.doubted", error=str(error))
             self._broken = True
+            return Rest(self.tuning.repair_ms, wakeable=False)
         except GroupUnavailable as error:
-            self._lost(error)
-        else:
-            self._found()
+            return self._lost(error)
+        self._found()
+        return rest
 
-    def _lost(self, error: ConsumerError) -> None:
+    def _lost(self, error: ConsumerError) -> Rest:
         self._failures += 1
         self.desk.bus_trouble = str(error)
         if self._failures == 1:
-            self._lost_ms = monotonic_ms()
+            self._lost_ms = self.desk.clock.monotonic_ms()
             self.desk.counts.bus_lost += 1
             log.warning("bus.lost", error=str(error), group=self.group.group)
         with self.desk.lock:
             for lane in self.desk.lanes.wanted():
                 lane.rewind()
-        self._pause(self.backoff.wait_ms(self._failures, self.rng))
+        return Rest(self.backoff.wait_ms(self._failures, self.rng), wakeable=False)
 
     def _found(self) -> None:
         self.desk.bus_trouble = ""
         if self._failures:
             self._failures = 0
-            waited_ms = monotonic_ms() - self._lost_ms
+            waited_ms = self.desk.clock.monotonic_ms() - self._lost_ms
             log.info("bus.found", waited_ms=waited_ms, group=self.group.group)
 
-    def _pause(self, wait_ms: int) -> None:
-        """Wait whatever rings, unless it is the end."""
-        end_ms = monotonic_ms() + wait_ms
-        while not self.desk.closing and (left_ms := end_ms - monotonic_ms()) > 0:
-            self.desk.reader_bell.wait(left_ms)
+    def _rest(self, rest: Rest) -> None:
+        clock = self.desk.clock
+        end_ms = clock.monotonic_ms() + rest.wait_ms
+        while not self.desk.closing and (left_ms := end_ms - clock.monotonic_ms()) > 0:
+            if self.desk.reader_bell.wait(left_ms) and rest.wakeable:
+                return
 
-    def _step(self) -> None:
+    def _step(self) -> Rest:
         if self._broken:
-            self._repair()
-        now_ms = monotonic_ms()
+            self.attacher.repair()
+            self._broken = False
+        now_ms = self.desk.clock.monotonic_ms()
         self.attacher.discover(now_ms)
         self._bury()
         if now_ms >= self._tend_ms:
             self._tend()
             self._tend_ms = now_ms + self.tuning.tend_ms
         self._settle(now_ms)
-        self._exchange()
+        return self._exchange()
 
     def _deadline_ms(self) -> int:
         """How long nothing but new bars needs attention."""
@@ -114,10 +126,11 @@ class Reader:
             waiting = bool(self.desk.lanes.in_phase(Phase.WAITING))
         due = [self._tend_ms, self.attacher.due_ms]
         due += [self._settle_ms] if waiting else []
-        return max(1, min(self.tuning.block_ms, min(due) - monotonic_ms()))
+        now_ms = self.desk.clock.monotonic_ms()
+        return max(1, min(self.tuning.block_ms, min(due) - now_ms))
 
-    def _exchange(self) -> None:
-        """Acknowledge and read in one round trip, then wait where nothing is left to do."""
+    def _exchange(self) -> Rest:
+        """Acknowledge and read in one round trip; rest where nothing is left to do."""
         lanes = self.desk.lanes
         with self.desk.lock:
             plan = None if self.desk.stopping else lanes.plan()
@@ -135,8 +148,8 @@ class Reader:
         with self.desk.lock:
             for lane, ids in done.items():
                 lanes.acknowledged(lane, ids)
-        if plan is None or not (plan.pending or plan.may_block):
-            self.desk.reader_bell.wait(self._deadline_ms())
+        goes_on = plan is not None and (plan.pending or plan.may_block)
+        return Rest(0 if goes_on else self._deadline_ms())
 
     def _read(self, plan: ReadPlan, acks: Mapping[str, Sequence[EntryId]]) -> None:
         cursors = {x.key: x.cursor if plan.pending else None for x in plan.lanes}
@@ -188,7 +201,7 @@ class Reader:
         while self._letters:
             letter = self._letters[0]
             try:
-                self.group.bury(letter, wall_ms())
+                self.group.bury(letter, self.desk.clock.wall_ms())
             except (StreamRefused, GroupLost) as error:
                 fault = str(error)
                 log.error("entry.dead_letter_failed", key=letter.key, error=fault)
@@ -257,13 +270,7 @@ class Reader:
             if claimed or trimmed:
                 self._settle_ms = 0
 
-    def _repair(self) -> None:
-        """Make again the groups that are gone, where this process stood."""
-        self._pause(self.tuning.repair_ms)
-        self.attacher.repair()
-        self._broken = False
-
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Acknowledge what was handled, give back the rest, and leave."""
         lanes = self.desk.lanes
         try:

@@ -6,8 +6,33 @@ import queue
 import time
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Protocol
 
 from consumers.core.lanes import Lanes
+
+
+class Clock(Protocol):
+    """The machine's clocks."""
+
+    def monotonic_ms(self) -> int:
+        """Return ms since some moment; never jumps."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Return ms since the epoch, UTC; may jump."""
+        ...
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def monotonic_ms(self) -> int:
+        """Return the clock for waits."""
+        return time.monotonic_ns() // 1_000_000
+
+    def wall_ms(self) -> int:
+        """Return the time of day."""
+        return time.time_ns() // 1_000_000
 
 
 class Bell:
@@ -49,6 +74,7 @@ class Counts:
 class Desk:
     """The bars between the reader's thread and the handlers' thread."""
 
+    clock: Clock = field(default_factory=SystemClock)
     lanes: Lanes = field(default_factory=Lanes)
     lock: Lock = field(default_factory=Lock)
     reader_bell: Bell = field(default_factory=Bell)
@@ -96,13 +122,3 @@ class Tuning:
     def tend_ms(self) -> int:
         """How often entries in hand are kept and abandoned ones are claimed."""
         return max(1, min(10_000, self.claim_idle_ms // 3))
-
-
-def monotonic_ms() -> int:
-    """Return the machine's clock for waits."""
-    return time.monotonic_ns() // 1_000_000
-
-
-def wall_ms() -> int:
-    """Return the time of day, ms since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -12,7 +12,7 @@ import structlog
 from consumers.core.backoff import HANDLER_BACKOFF, Backoff
 from consumers.core.lane import Work
 from consumers.core.patterns import Pattern
-from consumers.shell.threads import Desk, monotonic_ms
+from consumers.shell.threads import Desk
 from publisher.wire import Bar, Series
 
 log = structlog.get_logger("consumers")
@@ -47,17 +47,22 @@ class Worker:
 
     def run(self) -> None:
         """Handle bars until the desk stops; the bar in hand is finished first."""
+        while not self.desk.stopping:
+            wait_ms = self.step()
+            if wait_ms > 0:
+                self.desk.worker_bell.wait(wait_ms)
+
+    def step(self) -> int:
+        """Hand the next bar to its handlers; return in how many ms there may be one."""
         desk = self.desk
-        while not desk.stopping:
-            with desk.lock:
-                work = desk.lanes.take(monotonic_ms())
-                due_ms = desk.lanes.next_due_ms()
-            if work is not None:
-                self._handle(work)
-                continue
-            self._report()
-            now_ms = monotonic_ms()
-            desk.worker_bell.wait(WAIT_MS_MAX if due_ms is None else due_ms - now_ms)
+        with desk.lock:
+            work = desk.lanes.take(desk.clock.monotonic_ms())
+            due_ms = desk.lanes.next_due_ms()
+        if work is not None:
+            self._handle(work)
+            return 0
+        self._report()
+        return WAIT_MS_MAX if due_ms is None else max(0, due_ms - desk.clock.monotonic_ms())
 
     def _handle(self, work: Work) -> None:
         handlers = self._handlers_of(work.bar.series)
@@ -72,7 +77,8 @@ class Worker:
             self.desk.lanes.finish(work)
         self.desk.counts.handled += 1
         self._unreported += 1
-        if self._unreported >= REPORT_BARS or monotonic_ms() - self._reported_ms >= REPORT_MS:
+        unreported_ms = self.desk.clock.monotonic_ms() - self._reported_ms
+        if self._unreported >= REPORT_BARS or unreported_ms >= REPORT_MS:
             self._report()
 
     def _handlers_of(self, series: Series) -> list[Handler]:
@@ -95,9 +101,9 @@ class Worker:
             exc_info=work.attempt == 1,
         )
         with self.desk.lock:
-            self.desk.lanes.park(work, monotonic_ms() + wait_ms)
+            self.desk.lanes.park(work, self.desk.clock.monotonic_ms() + wait_ms)
 
     def _report(self) -> None:
         self._unreported = 0
-        self._reported_ms = monotonic_ms()
+        self._reported_ms = self.desk.clock.monotonic_ms()
         self.desk.reader_bell.ring()

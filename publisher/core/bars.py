@@ -361,8 +361,10 @@ class Ledger:
         """Return how many older bars the fill may still need, 0 where it reaches back."""
         if self._watermark_ms is None:
             return self._wanted(at) - len(self._collected)
+        compared = sum(time_ms <= self._watermark_ms for time_ms in self._collected)
+        overlap = min(OVERLAP_BARS, len(self._recent))
         if oldest_ms - self._watermark_ms <= self._longest_ms:
-            return 0
+            return max(0, overlap - compared)
         return (oldest_ms - self._watermark_ms) // self.series.interval_ms + OVERLAP_BARS
 
     def _wanted(self, at: Moment) -> int:

@@ -14,16 +14,7 @@ if is_fenced(KEYS[2], ARGV[1]) then
   return {'fenced', 0, 0}
 end
 
-local last = 0
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  local info = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then
-      last = tonumber(string.match(info[i + 1], '^%d+'))
-    end
-  end
-end
-
+local last = last_open_time(KEYS[1])
 local status, new, present = 'appended', 0, 0
 for i = 5, #ARGV, 3 do
   local open_time, before, payload = ARGV[i], ARGV[i + 1], ARGV[i + 2]

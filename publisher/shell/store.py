@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 from redis.exceptions import (
@@ -52,8 +53,8 @@ FORMING_ENTRIES_MAX: Final = 4
 CORRECTIONS_MAX: Final = 10_000
 EVENTS_MAX: Final = 10_000
 
-_APPEND: Final = Script.read("fence", "append")
-_PUT: Final = Script.read("fence", "put")
+_APPEND: Final = Script.read("fence", "last", "append")
+_PUT: Final = Script.read("fence", "last", "put")
 _DESCRIBE: Final = Script.read("fence", "describe")
 
 
@@ -75,6 +76,7 @@ class RedisStore:
         self._keys = keys
         self._encoding: Encoding = encoding
         self._retention = retention
+        self._states = count(1)
 
     def ping(self) -> None:
         """Ask whether the bus answers. Raises StoreError."""
@@ -123,8 +125,17 @@ class RedisStore:
 
         Raises StoreUnavailable and AppendUnknown.
         """
+        # IDs rise with each state and each grant of the lease, so a state that arrives
+        # late, after its sender gave it up, is behind the newer ones and is refused.
         calls = [
-            self._put_call(token, self._keys.forming(bar.series), FORMING_ENTRIES_MAX, "*", bar)
+            self._put_call(
+                token,
+                self._keys.forming(bar.series),
+                FORMING_ENTRIES_MAX,
+                f"{token}-{next(self._states)}",
+                bar,
+                after_ms=0,
+            )
             for bar in bars
         ]
         with _translated("forming bars"):
@@ -137,7 +148,9 @@ class RedisStore:
     def put_correction(self, token: int, bar: Bar, entry_ms: int) -> None:
         """Put a corrected bar; `entry_ms` names the entry. Raises StoreError."""
         key = self._keys.corrections(bar.series)
-        call = self._put_call(token, key, CORRECTIONS_MAX, f"{entry_ms}-0", bar)
+        call = self._put_call(
+            token, key, CORRECTIONS_MAX, f"{entry_ms}-0", bar, after_ms=bar.open_time_ms
+        )
         self._run(bar.series, call, "corrections")
 
     def describe(self, token: int, series: Series, fields: dict[str, str]) -> None:
@@ -200,10 +213,12 @@ class RedisStore:
         keys = (self._keys.bars(batch.series), self._keys.series(batch.series))
         return Call(_APPEND, keys, tuple(arguments))
 
-    def _put_call(self, token: int, key: str, entries_max: int, entry: str, bar: Bar) -> Call:
+    def _put_call(
+        self, token: int, key: str, entries_max: int, entry: str, bar: Bar, *, after_ms: int
+    ) -> Call:
         field, payload = encode_bar(bar, self._encoding)
-        keys = (key, self._keys.series(bar.series))
-        return Call(_PUT, keys, (token, entries_max, entry, field, payload))
+        keys = (key, self._keys.bars(bar.series), self._keys.series(bar.series))
+        return Call(_PUT, keys, (token, entries_max, entry, field, payload, after_ms))
 
     def _run(self, series: Series, call: Call, what: str) -> None:
         with _translated(what):

@@ -720,10 +720,42 @@ def test_a_restart_asks_for_more_until_it_reaches_the_watermark() -> None:
     now = at(m(30) + 30_000)
     ledger.receive(slot(*[bar(n) for n in range(20, 31)]), now)
     assert ledger.complete(False, now) == [AskMore(20 + OVERLAP_BARS)]
-    ledger.receive(slot(*[bar(n) for n in range(1, 20)]), now)
+    ledger.receive(slot(*[bar(n) for n in range(20)]), now)
     decisions = ledger.complete(False, now)
     assert minutes(published(decisions)) == list(range(1, 30))
     assert of(decisions, Abandon) == []
+
+
+def test_a_restart_asks_for_more_until_there_is_enough_to_compare() -> None:
+    ledger = Ledger(SERIES, stream(*range(20)), 3)
+    ledger.begin(m(30))
+    now = at(m(30) + 30_000)
+    ledger.receive(slot(*[bar(n) for n in range(18, 31)]), now)
+    assert ledger.complete(False, now) == [AskMore(18)]
+    older = [bar(n, 50.0) if n == 10 else bar(n) for n in range(18)]
+    ledger.receive(slot(*older), now)
+    decisions = ledger.complete(False, now)
+    assert minutes([one.bar for one in of(decisions, Correct)]) == [10]
+    assert minutes(published(decisions)) == list(range(20, 30))
+
+
+def test_a_bar_of_an_answer_that_waited_has_not_ended_meanwhile() -> None:
+    ledger = Ledger(SERIES, StreamEnd(), 3)
+    ledger.begin(m(9))
+    sent = at(m(10) - 1_000)
+    ledger.receive(slot(*[bar(n) for n in range(10)], close_ms=m(10)), sent)
+    decisions = ledger.complete(False, at(m(12)))
+    assert minutes(published(decisions)) == [6, 7, 8]
+    assert minutes([one.bar for one in of(decisions, Form)]) == [9]
+
+
+def test_a_bar_of_an_answer_without_its_time_is_left_to_the_clock() -> None:
+    ledger = Ledger(SERIES, StreamEnd(), 3)
+    ledger.begin(m(9))
+    now = replace(at(m(12)), stated_ms=None)
+    ledger.receive(slot(*[bar(n) for n in range(10)], close_ms=m(10)), now)
+    assert minutes(published(ledger.complete(False, now))) == [6, 7, 8]
+    assert minutes(published(ledger.expire(now))) == [9]
 
 
 def test_what_tradingview_no_longer_has_is_announced_on_the_next_bar() -> None:

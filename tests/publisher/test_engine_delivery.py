@@ -17,7 +17,7 @@ from publisher.errors import (
     StreamDiverged,
 )
 from publisher.publication import Publication
-from publisher.wire import Bar, Series
+from publisher.wire import Bar, Series, Summary
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +107,7 @@ def test_one_series_that_cannot_be_written_now_does_not_undo_what_was_written() 
     [
         (StoreRefused("key tv:forming:{BTC} holds a set"), "refused"),
         (StoreUnavailable("OOM"), "live"),
+        (StreamDiverged("not as left"), "filling"),
     ],
 )
 def test_a_forming_bar_that_cannot_be_put_harms_no_other_series(
@@ -349,12 +350,35 @@ def test_a_bus_that_comes_back_without_its_newest_bars_is_noticed_at_once() -> N
     assert world.store.times(BTC) == [-2, -1]
 
 
+def test_a_bus_that_comes_back_without_its_newest_corrections_is_noticed_at_once() -> None:
+    world = live()
+    world.update(BTC, values(-1, 50.0))
+    world.turn(2)
+    with world.bus_down():
+        world.pass_ms(2_000)
+        world.store.corrections.clear()
+    world.pass_ms(3_000)
+    assert world.asked() == [BTC, BTC]
+    world.fill(BTC, values(-2), values(-1, 50.0), values(0), end=1)
+    assert [bar.open for _, bar in world.store.corrections] == [50.0]
+
+
 def test_a_bus_that_comes_back_as_it_was_costs_no_request() -> None:
     world = live()
+    world.update(BTC, values(-1, 50.0))
+    world.turn(2)
     with world.bus_down():
         world.pass_ms(2_000)
     world.pass_ms(5_000)
     assert world.asked() == [BTC]
+
+
+def test_a_line_of_the_catalogue_that_another_wrote_does_not_stay() -> None:
+    world = live()
+    world.pass_ms(1_000)
+    world.store.lines[BTC] = Summary(BTC, "filling")
+    world.pass_ms(61_000)
+    assert world.store.lines[BTC].state == "live"
 
 
 def test_a_bus_that_cannot_be_read_but_written_is_not_asked_in_a_tight_loop() -> None:

@@ -8,7 +8,7 @@ import pytest
 from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS, World, series_number, values
 
 from publisher import engine, links, roster
-from publisher.errors import ConnectionLost, LocalProtocolError, StoreUnavailable
+from publisher.errors import ConnectionLost, Fenced, LocalProtocolError, StoreUnavailable
 from publisher.ports import CommandRefused, Connected, Disconnected
 from publisher.wire import Series
 
@@ -261,6 +261,19 @@ def test_refused_values_and_what_is_missing_for_good_are_told() -> None:
     [told] = world.store.told("gap.abandoned")
     assert (told["after_ms"], told["before_ms"]) == (NOW_MS - MINUTE_MS, NOW_MS + 9 * MINUTE_MS)
     assert world.store.bars[BTC][NOW_MS + 9 * MINUTE_MS].gap
+
+
+def test_a_gap_is_told_before_the_bar_that_follows_it_is_written() -> None:
+    world = live()
+    world.disconnect(ConnectionLost("gone"))
+    world.pass_ms(600_000, step_ms=60_000, heartbeat=False)
+    world.connect()
+    for number in range(200):
+        world.engine.notes.tell("series.checked", number=number)
+    world.store.fenced = True  # Before another event can follow the bar.
+    with pytest.raises(Fenced):
+        world.fill(BTC, values(9), values(10), end=11)
+    assert len(world.store.told("gap.abandoned")) == 1
 
 
 def test_values_refused_at_the_close_are_fetched_from_history() -> None:

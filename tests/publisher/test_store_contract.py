@@ -16,6 +16,7 @@ from publisher.commands import Answer
 from publisher.errors import Fenced, StoreRefused, StoreUnavailable, StreamDiverged
 from publisher.ports import Appended, Batch
 from publisher.shell import lease as lease_module
+from publisher.shell import scripts
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
 from publisher.wire import (
@@ -217,6 +218,7 @@ def test_whatever_script_a_new_publisher_runs_first_shuts_the_old_one_out(
     store: RedisStore, script: str
 ) -> None:
     bar = chain(1, 1).bars[0]
+    store.append(TOKEN, [chain(1, 1)])
     if script == "put_forming":
         store.put_forming(TOKEN + 1, [bar])
     elif script == "put_correction":
@@ -327,7 +329,21 @@ def test_only_the_newest_states_of_a_forming_bar_are_kept(store: RedisStore) -> 
     assert volumes[-1] == 299.0
 
 
+def test_a_state_of_a_forming_bar_that_arrives_late_changes_nothing(store: RedisStore) -> None:
+    bar = chain(1, 1).bars[0]
+    late = store._put_call(TOKEN, KEYS.forming(BTC), 4, f"{TOKEN}-1", bar, after_ms=0)
+    store.put_forming(TOKEN, [replace(bar, volume=1.0)])
+    store.put_forming(TOKEN, [replace(bar, volume=2.0)])
+    before: Any = store._client.xrange(KEYS.forming(BTC))
+    assert scripts.run(store._client, [late]) == [[b"diverged"]]
+    assert store._client.xrange(KEYS.forming(BTC)) == before
+    assert store.put_forming(TOKEN + 1, [replace(bar, volume=3.0)]) == [None]
+    after: Any = store._client.xrange(KEYS.forming(BTC))
+    assert [decode_bar(BTC, fields).volume for _, fields in after] == [1.0, 2.0, 3.0]
+
+
 def test_a_correction_that_is_put_again_stands_once(store: RedisStore) -> None:
+    store.append(TOKEN, [chain(1, 1)])
     bar = replace(chain(1, 1).bars[0], revision=1)
     store.put_correction(TOKEN, bar, NOW_MS)
     store.put_correction(TOKEN, bar, NOW_MS)
@@ -336,6 +352,18 @@ def test_a_correction_that_is_put_again_stands_once(store: RedisStore) -> None:
         store.put_correction(TOKEN, replace(bar, revision=2), NOW_MS)
     with pytest.raises(StreamDiverged):
         store.put_correction(TOKEN, replace(bar, revision=2), NOW_MS - 1)
+    assert store._client.xlen(KEYS.corrections(BTC)) == 1
+
+
+def test_a_correction_does_not_come_before_its_bar(store: RedisStore) -> None:
+    changed = replace(chain(3, 3, 2).bars[0], revision=1)
+    for stands in ([], [chain(1, 2)]):
+        store.append(TOKEN, stands)
+        with pytest.raises(StreamDiverged):
+            store.put_correction(TOKEN, changed, NOW_MS)
+    assert store._client.exists(KEYS.corrections(BTC)) == 0
+    store.append(TOKEN, [chain(3, 3, 2)])
+    store.put_correction(TOKEN, changed, NOW_MS)
     assert store._client.xlen(KEYS.corrections(BTC)) == 1
 
 
