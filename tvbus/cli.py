@@ -21,6 +21,7 @@ from tvbus.commands import (
     status,
     subscribe,
     tail,
+    verify,
 )
 from tvbus.shared import Shared
 
@@ -42,6 +43,7 @@ app.command("series")(series.command)
 app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
 app.command("history")(history.command)
+app.command("verify")(verify.command)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("search")(search.command)

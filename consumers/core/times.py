@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 TIME_FORMS = "2026-11-01T00:00:00Z or ms since the epoch"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time_ms(value: str | int | datetime) -> int:
@@ -34,3 +36,14 @@ def _datetime_ms(value: object) -> int:
     if value.utcoffset() is None:
         raise ValueError(f"time must say its zone, such as a Z at the end, was {str(value)!r}")
     return round(value.timestamp() * 1000)
+
+
+def utc_text(time_ms: int | None) -> str:
+    """Return a time as people read it; ms themselves where it is beyond the calendar."""
+    if time_ms is None:
+        return "none"
+    try:
+        text = (_EPOCH + timedelta(milliseconds=time_ms)).isoformat()
+    except OverflowError:
+        return str(time_ms)
+    return text.replace("+00:00", "Z")

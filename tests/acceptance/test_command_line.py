@@ -68,6 +68,10 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("search", "AAPL", "--interval", "7x"), {}, 2, "interval must be one of 1m"),
     (("search", "AAPL"), {"TVBUS_SEARCH_URL": "http://example.com"}, 2, "use https://"),
     (("search", "AAPL"), {"TVBUS_SEARCH_URL": "http://127.0.0.1:1"}, 1, "no answer from"),
+    (("verify",), {}, 2, "give series, or --all"),
+    (("verify", "A-B-1m", "--all"), {}, 2, "give series, or --all"),
+    (("verify", "7x"), {}, 2, "'7x' is not a series"),
+    (("verify", "BTCUSDT-BINANCE-1m"), {}, 1, "no bus: start one"),
     (("frobnicate",), {}, 2, "frobnicate"),
 ]
 
@@ -97,6 +101,7 @@ COMMANDS = [
     "unsubscribe",
     "search",
     "history",
+    "verify",
     "login",
     "logout",
     "doctor",
