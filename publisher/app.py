@@ -17,6 +17,7 @@ import structlog
 from bus.connection import address, connect_reader, connect_writer
 from bus.errors import SettingsInvalid
 from bus.health import HealthServer
+from publisher.access import Access
 from publisher.core.backoff import Backoff
 from publisher.engine import INBOX_MAX, Engine, Policy
 from publisher.errors import AccountStopped, Fenced, StoreError, StoreRefused, StoreUnavailable
@@ -63,63 +64,81 @@ def run(
     retention = Retention(settings.retain_bars, settings.retain_days)
     store = RedisStore(client, keys, settings.encoding, retention)
     lease = RedisLease(client, keys, f"{socket.gethostname()}:{os.getpid()}")
-    access = build_access(settings, redis_url)
     running = _Running()
+    parts = _Parts(settings, redis_url, clock, rng, keys, store, lease)
+    access = build_access(settings, redis_url)
     health = _serve_health(settings.listen, running, clock)
     try:
         _await_bus(store, redis_url, stop, rng, wait=wait)
-        before: list[Publication] = []
-        while not stop.is_set():
-            token = _await_lease(lease, stop)
-            if token is None:
-                return
-            try:
-                wanted = _wanted(settings.series, store, before)
-            except StoreError as error:
-                log.warning("catalogue.unreadable", reason=str(error))
-                with contextlib.suppress(StoreError):
-                    lease.release(token)
-                stop.wait(ACQUIRE_MS / 1000)
-                continue
-            inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
-            transport = Transports(
-                partial(WebSocketTransport, settings.ws_url, ORIGIN, clock, inbox)
-            )
-            tokens = TokenWorker(access.obtain, clock, inbox)
-            ports = Ports(clock, tokens, transport, store, lease, rng)
-            running.engine = Engine(ports, _policy(settings), inbox, wanted, token)
-            try:
-                _publish(running.engine, inbox, redis_url, keys, stop)
-            except AccountStopped as error:
-                access.stop(str(error))
-                raise
-            finally:
-                tokens.stop()
-            before = running.engine.publications
-            running.engine = None
+        _take_turns(parts, access, running, stop)
     finally:
         if health is not None:
             health.stop()
         client.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What lives as long as the process."""
+
+    settings: PublisherSettings
+    redis_url: str
+    clock: SystemClock
+    rng: random.Random
+    keys: Keys
+    store: RedisStore
+    lease: RedisLease
+
+
+def _take_turns(parts: _Parts, access: Access, running: _Running, stop: threading.Event) -> None:
+    """Stand by until the lease is had, publish until it is lost, and again."""
+    before: list[Publication] = []
+    while not stop.is_set():
+        token = _await_lease(parts.lease, stop)
+        if token is None:
+            return
+        try:
+            wanted = _wanted(parts.settings.series, parts.store, before)
+        except StoreError as error:
+            log.warning("catalogue.unreadable", reason=str(error))
+            with contextlib.suppress(StoreError):
+                parts.lease.release(token)
+            stop.wait(ACQUIRE_MS / 1000)
+            continue
+        before = _publish(parts, access, running, stop, wanted=wanted, token=token)
+
+
 def _publish(
-    engine: Engine,
-    inbox: queue.Queue[Fact],
-    redis_url: str,
-    keys: Keys,
+    parts: _Parts,
+    access: Access,
+    running: _Running,
     stop: threading.Event,
-) -> None:
+    *,
+    wanted: Sequence[Publication],
+    token: int,
+) -> list[Publication]:
+    """Publish with this fencing token; return what was published when it was lost."""
+    inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
+    make = partial(WebSocketTransport, parts.settings.ws_url, ORIGIN, parts.clock, inbox)
+    tokens = TokenWorker(access.obtain, parts.clock, inbox)
+    ports = Ports(parts.clock, tokens, Transports(make), parts.store, parts.lease, parts.rng)
+    running.engine = engine = Engine(ports, _policy(parts.settings), inbox, wanted, token)
     reading = threading.Event()
-    client = connect_reader(redis_url)
-    CommandReader(client, keys, inbox, reading).start()
+    client = connect_reader(parts.redis_url)
+    CommandReader(client, parts.keys, inbox, reading).start()
     try:
         engine.run(stop)
     except Fenced as error:
         log.warning("lease.lost", reason=str(error))
+    except AccountStopped as error:
+        access.stop(str(error))
+        raise
     finally:
+        tokens.stop()
         reading.set()
         client.close()
+    running.engine = None
+    return engine.publications
 
 
 def _policy(settings: PublisherSettings) -> Policy:
