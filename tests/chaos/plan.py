@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -50,7 +50,9 @@ def draw(
     Raises ValueError where a kind is not known.
     """
     choices = list(kinds)
-    check_kinds(choices)
+    for kind in choices:
+        if kind not in WEIGHTS:
+            raise ValueError(f"no such fault: {kind}; there are {', '.join(WEIGHTS)}")
     rng = Random(seed)
     planned: list[Planned] = []
     at_s = FIRST_S
@@ -59,10 +61,3 @@ def draw(
         planned.append(Planned(at_s, kind, rng.random()))
         at_s += mean_s * (0.2 + 1.6 * rng.random())
     return planned
-
-
-def check_kinds(kinds: Collection[str]) -> None:
-    """Raise ValueError for the first kind that is not known."""
-    for kind in kinds:
-        if kind not in WEIGHTS:
-            raise ValueError(f"no such fault: {kind}; there are {', '.join(WEIGHTS)}")

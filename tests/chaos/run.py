@@ -172,7 +172,7 @@ class Run:
         print("  " + ", ".join(f"{name} {witness.events[name]}" for name in EVENTS_SHOWN))
         for name, reasons in witness.reasons.items():
             for reason, count in reasons.most_common(6):
-                print(f"  {name} {count} × {reason}")
+                print(f"  {name} {count} times: {reason}")
         self._print_times(settled_s)
         print(f"bus: data lost or read anew {witness.epochs - 1} times")
         totals = {
