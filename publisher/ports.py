@@ -15,7 +15,9 @@ from publisher.errors import PublisherError, StoreError
 from publisher.wire import Bar, Series, Summary
 
 RENEW_MS: Final = 1_500
-"""How often the holder of a lease renews it, and others ask for it."""
+"""How often the holder of a lease renews it."""
+ASK_MS: Final = 250
+"""How often others ask for it: so much longer than the lease a take-over takes."""
 
 
 class Clock(Protocol):
