@@ -130,13 +130,17 @@ class ChaosRig(Rig):
             *("--history-bars", str(self._history_bars), "--listen", ""),
         ]
 
-    def holder(self) -> str:
-        """Return the publisher that holds the lease, empty where nobody known does."""
+    def held_by(self) -> bytes:
+        """Return what the lease says of its holder, empty where it cannot be read."""
         try:
             held = self.client.hget(self.keys.publisher, "holder")
         except redis.RedisError:
-            return ""
-        assert held is None or isinstance(held, bytes)
+            return b""
+        return held if isinstance(held, bytes) else b""
+
+    def holder(self) -> str:
+        """Return the publisher that holds the lease, empty where nobody known does."""
+        held = self.held_by()
         for name in PUBLISHERS:
             process = self.named[name].process
             if held and process and held.endswith(f":{process.pid}".encode()):

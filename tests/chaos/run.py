@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import redis
 
 from publisher.wire import Series
+from tests.chaos.figures import Figures, Resident, print_figures
 from tests.chaos.plan import Planned
 from tests.chaos.rig import SPEED, ChaosRig
 from tests.chaos.storm import Storm
@@ -26,11 +26,6 @@ YOUNG_S: Final = 5.0
 HANDLED_S_MAX: Final = 60.0
 TAKE_OVER_S_MAX: Final = 6.0
 """The lease's 5 s, and what it takes to look and to run."""
-EVENTS_SHOWN: Final = (
-    *("session.lost", "session.opened", "store.lost", "store.found", "series.interrupted"),
-    *("series.checked", "series.silent", "bar.corrected", "bar.late", "gap.abandoned"),
-    *("signin.succeeded", "signin.failed", "pace.slowed", "publisher.started"),
-)
 
 
 class Run:
@@ -40,7 +35,7 @@ class Run:
         self._rig = rig
         self._witness = Witness(rig.url, rig.series)
         self._storm = Storm(rig, self._witness)
-        self._memory: list[tuple[float, str, int, float]] = []
+        self._memory: list[Resident] = []
         self._faults: list[str] = []
 
     def go(self, plan: Sequence[Planned], length_s: float) -> bool:
@@ -58,7 +53,18 @@ class Run:
         self._witness.stop()
         handled = self._count_handled()
         self._gather(verdicts)
-        self._print(verdicts, settled_s, handled)
+        print_figures(
+            Figures(
+                self._storm,
+                self._witness,
+                verdicts,
+                self._rig.simulator.faults.counts,
+                self._memory,
+                settled_s,
+                handled,
+                self._faults,
+            )
+        )
         return not self._faults
 
     def _note_memory(self, past_s: float, length_s: float) -> None:
@@ -69,7 +75,7 @@ class Run:
         name = self._storm.active()
         if name and (resident_kib := self._rig.resident_kib(name)):
             age_s = time.monotonic() - self._storm.started_s[name]
-            self._memory.append((past_s, name, resident_kib, age_s))
+            self._memory.append(Resident(past_s, name, resident_kib, age_s))
 
     # Judgement.
 
@@ -91,8 +97,8 @@ class Run:
     def _judge(self, series: Series, until_ms: int) -> Verdict:
         keys = self._rig.keys
         try:
-            bars = self._rig.client.xrange(keys.bars(series))
-            changed = self._rig.client.xrange(keys.corrections(series))
+            bars: Any = self._rig.client.xrange(keys.bars(series))
+            changed: Any = self._rig.client.xrange(keys.corrections(series))
         except redis.RedisError as error:
             self._faults.append(f"the streams cannot be read: {error}")
             return Verdict(lost=[0])
@@ -127,16 +133,15 @@ class Run:
         times = self._witness.ever[series]
         truth = self._rig.simulator.truth(series, min(times, default=0), None)
         invented = times - {round(bar.values[0] * 1000) for bar in truth}
-        return (
-            [f"{series}: once held bars that never were: {sorted(invented)[:5]}"]
-            if invented
-            else []
-        )
+        if not invented:
+            return []
+        return [f"{series}: once held bars that never were: {sorted(invented)[:5]}"]
 
     def _check_kept(self, series: Series) -> list[str]:
         """What was read once stands there still, unchanged."""
         seen = self._witness.entries[series]
-        now = [decode(*entry) for entry in self._rig.client.xrange(self._rig.keys.bars(series))]
+        bars: Any = self._rig.client.xrange(self._rig.keys.bars(series))
+        now = [decode(*entry) for entry in bars]
         if now[: len(seen)] == seen:
             return []
         return [f"{series}: entries changed or vanished after they were read"]
@@ -155,67 +160,3 @@ class Run:
             time.sleep(1.0)
         total = sum(len(times) for times in handled.values())
         return total, total - sum(len(set(times)) for times in handled.values()), missing
-
-    # Figures.
-
-    def _print(
-        self, verdicts: dict[Series, Verdict], settled_s: float, handled: tuple[int, int, int]
-    ) -> None:
-        storm, witness = self._storm, self._witness
-        print("\nfaults, as planned:")
-        for kind in sorted(storm.injected | storm.skipped):
-            skipped = f", {storm.skipped[kind]} skipped" if storm.skipped[kind] else ""
-            print(f"  {kind:16} {storm.injected[kind]:4}{skipped}")
-        happened = self._rig.simulator.faults.counts
-        print("  at TradingView: " + ", ".join(f"{k} {n}" for k, n in sorted(happened.items())))
-        print("recoveries and what was said:")
-        print("  " + ", ".join(f"{name} {witness.events[name]}" for name in EVENTS_SHOWN))
-        for name, reasons in witness.reasons.items():
-            for reason, count in reasons.most_common(6):
-                print(f"  {name} {count} times: {reason}")
-        self._print_times(settled_s)
-        print(f"bus: data lost or read anew {witness.epochs - 1} times")
-        totals = {
-            name: sum(len(getattr(verdict, name)) for verdict in verdicts.values())
-            for name in (
-                "lost",
-                "announced",
-                "late",
-                "wrong",
-                "invented",
-                "duplicated",
-                "disordered",
-            )
-        }
-        compared = sum(verdict.compared for verdict in verdicts.values())
-        ever = sum(len(times) for times in witness.ever.values())
-        print(f"bars published: {ever}, compared with the truth: {compared}")
-        print("  " + ", ".join(f"{name} {count}" for name, count in totals.items()))
-        print("consumer: handled {}, of which twice {}, never {}".format(*handled))
-        used = os.times()
-        print(
-            f"processor time: {used.user + used.system:.0f} s here, of processes that ended "
-            f"{used.children_user + used.children_system:.0f} s"
-        )
-        for fault in self._faults:
-            print(f"WRONG: {fault}")
-        if self._faults:
-            print("what was done:", *storm.log, sep="\n  ")
-
-    def _print_times(self, settled_s: float) -> None:
-        storm, witness = self._storm, self._witness
-        crypto = [s for s in self._rig.series if s.interval == "1m" and "USDT" in s.symbol]
-        longest = max(crypto, key=lambda s: witness.outage_s[s], default=None)
-        if longest is not None:
-            print(f"longest outage: {witness.outage_s[longest]:.1f} s ({longest})")
-        took = sorted(storm.take_overs_s)
-        if took:
-            print(
-                f"take-overs after kill -9: {len(took)}, {took[0]:.1f} to {took[-1]:.1f} s, "
-                f"and {storm.disturbed} with another fault in between"
-            )
-        print(f"right and quiet {settled_s:.1f} s after the last fault")
-        for past_s, name, resident_kib, age_s in self._memory:
-            print(
-                f"memory after {past_s:.0f} s: {name} {resident_kib} KiB, running for {age_s:.0f} s"
-            )

@@ -44,11 +44,11 @@ class Storm:
         self._struck: set[str] = set()
         self._sizes: deque[tuple[float, int]] = deque(maxlen=40)
         self._sampled_s = 0.0
-        self._killed: tuple[float, str] | None = None
+        self._killed: tuple[float, str, bytes] | None = None
         self.injected: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.take_overs_s: list[float] = []
-        """After each kill -9 of the active publisher, until the other held the lease."""
+        """After each kill -9 of the active publisher, until another process held the lease."""
         self.disturbed = 0
         """Kills after which something else was struck before the lease was taken over."""
         self.faults: list[str] = []
@@ -118,11 +118,11 @@ class Storm:
     def _look_for_take_over(self, now_s: float) -> None:
         if self._killed is None:
             return
-        killed_s, killed = self._killed
+        killed_s, killed, held = self._killed
         if REDIS in self._struck or _other(killed) in self._struck:
             self.disturbed += 1
             self._killed = None
-        elif self._rig.holder() not in {"", killed}:
+        elif self._rig.held_by() not in {b"", held}:
             self.take_overs_s.append(now_s - killed_s)
             self._killed = None
         elif now_s - killed_s > TAKE_OVER_S_MAX:
@@ -195,9 +195,10 @@ class Storm:
             return False
         self._struck.add(name)
         if action == "kill":
+            held = self._rig.held_by()
             self._rig.named[name].kill()
-            if role == "active":
-                self._killed = (time.monotonic(), name)
+            if role == "active" and held:
+                self._killed = (time.monotonic(), name, held)
             self._after(0.2 + 3 * amount, lambda: self._start(name))
         elif action == "stall":
             self._rig.signal(name, signal.SIGSTOP)

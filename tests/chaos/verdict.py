@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -116,7 +116,7 @@ def _announced_gaps(
     return [(after, before) for after, before in abandoned if before in flagged]
 
 
-def _newest(corrections: Iterable[Entry], until_ms: int) -> Mapping[int, Values]:
+def _newest(corrections: Iterable[Entry], until_ms: int) -> dict[int, Values]:
     newest: dict[int, Entry] = {}
     for entry in corrections:
         known = newest.get(entry.open_time_ms)

@@ -22,6 +22,8 @@ from publisher.wire import Series
 from tests.chaos.verdict import Entry
 
 POLL_S: Final = 0.03
+PAUSE_S_MIN: Final = 3.0
+"""A longer time without a new bar of any series, of which bars end every second, is a pause."""
 COUNT_MAX: Final = 2_000
 
 
@@ -50,7 +52,9 @@ class Witness(threading.Thread):
         self.abandoned: dict[Series, list[tuple[int, int]]] = {name: [] for name in series}
         self.outage_s: dict[Series, float] = dict.fromkeys(series, 0.0)
         """The longest real time without a new bar."""
-        self.outage_at_s: dict[Series, float] = {}
+        self.pauses_s: list[float] = []
+        """How long each pause lasted that ended."""
+        self._pause_from_s = time.monotonic()
         self.epochs = 0
         self.faults: list[str] = []
         """What was seen on the way that must never be."""
@@ -96,7 +100,8 @@ class Witness(threading.Thread):
             now_s = time.monotonic()
             self._newest_s = dict.fromkeys(self._bars.values(), now_s)
             self.outage_s = dict.fromkeys(self._bars.values(), 0.0)
-            self.outage_at_s.clear()
+            self._pause_from_s = now_s
+            self.pauses_s.clear()
 
     def _begin(self) -> None:
         self.epochs += 1
@@ -139,15 +144,15 @@ class Witness(threading.Thread):
         if entry.open_time_ms > self._newest_ms.get(series, 0):
             now_s = time.monotonic()
             self._newest_ms[series] = entry.open_time_ms
+            if now_s - self._pause_from_s > PAUSE_S_MIN:
+                self.pauses_s.append(now_s - self._pause_from_s)
+            self._pause_from_s = now_s
             if series in self._newest_s:
                 self._note_outage(series, now_s)
             self._newest_s[series] = now_s
 
     def _note_outage(self, series: Series, now_s: float) -> None:
-        outage_s = now_s - self._newest_s[series]
-        if outage_s > self.outage_s[series]:
-            self.outage_s[series] = outage_s
-            self.outage_at_s[series] = self._newest_s[series]
+        self.outage_s[series] = max(self.outage_s[series], now_s - self._newest_s[series])
 
     def _take_event(self, event: dict[str, Any]) -> None:
         name = event["event"]
