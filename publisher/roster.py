@@ -162,7 +162,8 @@ class Roster:
         room = VERIFIED_MAX
         for publication in list(self.publications.values()):
             # What waits in the outbox proves by itself that it follows the stream's end.
-            if not publication.doubted or publication.outbox or publication.ledger is None:
+            waits = publication.outbox or publication.corrections
+            if not publication.doubted or waits or publication.ledger is None:
                 continue
             if room <= 0 or self._delivery.trouble is not None:
                 return
@@ -171,9 +172,13 @@ class Roster:
             if end is None:
                 continue
             publication.doubted = False
+            lost = ""
             if end.watermark_ms != publication.ledger.watermark_ms:
-                reason = "the bus came back without its newest bars"
-                self.read_again(publication, reason, now_ms)
+                lost = "bars"
+            elif end.correction_ms != publication.correction_ms:
+                lost = "corrections"
+            if lost:
+                self.read_again(publication, f"the bus came back without its newest {lost}", now_ms)
 
     def _read_end(self, publication: Publication, session: Session, now_ms: int) -> bool:
         """Make sure that the ledger knows the stream's end; return whether it does."""

@@ -173,7 +173,11 @@ class MemoryStore:
         if not stream:
             return StreamEnd()
         recent = {t: Recent(_point(bar)) for t, bar in sorted(stream.items())[-64:]}
-        return StreamEnd(max(stream), recent)
+        changed = [(entry_ms, bar) for entry_ms, bar in self.corrections if bar.series == series]
+        for _, bar in changed:
+            if bar.open_time_ms >= min(recent):
+                recent[bar.open_time_ms] = Recent(_point(bar), bar.revision)
+        return StreamEnd(max(stream), recent, max((entry for entry, _ in changed), default=0))
 
     def append(self, token: int, batches: Sequence[Batch]) -> list[Appended | StoreError]:
         self._enter("append")

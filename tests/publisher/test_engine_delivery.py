@@ -349,8 +349,24 @@ def test_a_bus_that_comes_back_without_its_newest_bars_is_noticed_at_once() -> N
     assert world.store.times(BTC) == [-2, -1]
 
 
+def test_a_bus_that_comes_back_without_its_newest_correction_gets_it_again() -> None:
+    world = live()
+    world.update(BTC, values(-1, 50.0))
+    world.turn(2)
+    with world.bus_down():
+        world.pass_ms(2_000)
+        world.store.corrections.clear()
+    world.pass_ms(3_000)
+    assert world.asked() == [BTC, BTC]
+    world.fill(BTC, values(-2), values(-1, 50.0), values(0), end=1)
+    assert [(bar.open, bar.revision) for _, bar in world.store.corrections] == [(50.0, 1)]
+    assert world.store.times(BTC) == [-2, -1]
+
+
 def test_a_bus_that_comes_back_as_it_was_costs_no_request() -> None:
     world = live()
+    world.update(BTC, values(-1, 50.0))
+    world.turn(2)
     with world.bus_down():
         world.pass_ms(2_000)
     world.pass_ms(5_000)
