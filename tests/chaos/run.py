@@ -24,6 +24,8 @@ QUIET_S: Final = 120.0
 YOUNG_S: Final = 5.0
 """Bars that ended in so many real seconds before the comparison may be on their way."""
 HANDLED_S_MAX: Final = 60.0
+WARM_S: Final = 20.0
+"""A publisher that has run for less holds less memory than it will."""
 TAKE_OVER_S_MAX: Final = 6.0
 """The lease's 5 s, and what it takes to look and to run."""
 
@@ -36,6 +38,7 @@ class Run:
         self._witness = Witness(rig.url, rig.series)
         self._storm = Storm(rig, self._witness)
         self._memory: list[Resident] = []
+        self._looked_s = 0.0
         self._faults: list[str] = []
 
     def go(self, plan: Sequence[Planned], length_s: float) -> bool:
@@ -68,14 +71,17 @@ class Run:
         return not self._faults
 
     def _note_memory(self, past_s: float, length_s: float) -> None:
-        """Look at the active publisher's memory after a sixth, and again at the end."""
-        wanted_s = length_s / 6 if not self._memory else length_s - 1.0
-        if past_s < wanted_s or len(self._memory) > 1:
+        """Look at the active publisher's memory once a second; after a sixth, and at the end.
+
+        One that has just begun holds less than it will, and says nothing.
+        """
+        if past_s < max(length_s / 6, self._looked_s + 1.0):
             return
+        self._looked_s = past_s
         name = self._storm.active()
-        if name and (resident_kib := self._rig.resident_kib(name)):
-            age_s = time.monotonic() - self._storm.started_s[name]
-            self._memory.append(Resident(past_s, name, resident_kib, age_s))
+        age_s = time.monotonic() - self._storm.started_s.get(name, time.monotonic())
+        if age_s > WARM_S and (resident_kib := self._rig.resident_kib(name)):
+            self._memory[1:] = [Resident(past_s, name, resident_kib, age_s)]
 
     # Judgement.
 
