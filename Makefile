@@ -7,7 +7,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench soak clean lock
+.PHONY: demo test check bench soak chaos clean lock
 
 demo: $(RUN)
 	@$(BIN)/tvbus demo
@@ -28,6 +28,10 @@ bench: $(DEV)
 MINUTES ?= 10
 soak: $(DEV)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+# Random faults upon publishers, consumer, Redis, network and TradingView; SEED=7 draws the same again.
+chaos: $(DEV)
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -21,7 +21,7 @@ from publisher.access import Access
 from publisher.core.backoff import Backoff
 from publisher.engine import INBOX_MAX, Engine, Policy
 from publisher.errors import AccountStopped, Fenced, StoreError, StoreRefused, StoreUnavailable
-from publisher.ports import ACQUIRE_MS, Fact, Ports
+from publisher.ports import ACQUIRE_MS, RENEW_MS, Fact, Ports
 from publisher.publication import Publication
 from publisher.settings import ORIGIN, PublisherSettings
 from publisher.shell.clock import SystemClock
@@ -225,14 +225,14 @@ def _await_lease(lease: RedisLease, stop: threading.Event) -> int | None:
             token = lease.acquire()
         except StoreUnavailable as error:
             log.warning("lease.unreachable", reason=str(error))
-            token = None
-        else:
-            if token is not None:
-                log.info("lease.acquired", token=token)
-                return token
-            if not told:
-                log.info("lease.awaited", reason="another publisher holds it")
-                told = True
+            stop.wait(RENEW_MS / 1000)
+            continue
+        if token is not None:
+            log.info("lease.acquired", token=token)
+            return token
+        if not told:
+            log.info("lease.awaited", reason="another publisher holds it")
+            told = True
         stop.wait(ACQUIRE_MS / 1000)
     return None
 

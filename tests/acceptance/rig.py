@@ -98,13 +98,7 @@ class Rig:
         self.keys = Keys()
 
     def __enter__(self) -> Self:
-        self._server = subprocess.Popen(
-            [
-                *(str(get_binary_path()), "--port", "0", "--unixsocket", f"{self.folder}/s"),
-                *("--appendonly", "yes", "--save", "", "--dir", str(self.folder)),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
+        self.start_server()
         self.client = redis.Redis.from_url(self.url)
         eventually(self._answers, "the server answers")
         self._stack.enter_context(self.simulator)
@@ -123,6 +117,17 @@ class Rig:
         self._stack.close()
         self.client.close()
         self.stop_server()
+
+    def server_command(self) -> list[str]:
+        """Return how the Redis-compatible server is started."""
+        return [
+            *(str(get_binary_path()), "--port", "0", "--unixsocket", f"{self.folder}/s"),
+            *("--appendonly", "yes", "--save", "", "--dir", str(self.folder)),
+        ]
+
+    def start_server(self) -> None:
+        """Start the server; it answers soon."""
+        self._server = subprocess.Popen(self.server_command(), stdout=subprocess.DEVNULL)
 
     def stop_server(self) -> None:
         """Stop the Redis-compatible server."""

@@ -464,6 +464,22 @@ def test_a_lease_that_cannot_be_asked_for_is_asked_for_again(
     assert got[0]
 
 
+def test_a_standby_has_the_lease_as_soon_as_it_has_run_out(
+    bus: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "RENEW_MS", 60_000)
+    assert lease.RedisLease(bus, KEYS, "killed").acquire()
+    stop = threading.Event()
+    got: list[int | None] = []
+    standby = lease.RedisLease(bus, KEYS, "standby")
+    waiter = threading.Thread(target=lambda: got.append(app._await_lease(standby, stop)))
+    waiter.start()
+    waiter.join(5)
+    stop.set()
+    assert got
+    assert got[0]
+
+
 def test_requests_wait_while_the_engine_is_busy_and_are_given_up_when_it_ends(
     valkey: Server, bus: Client
 ) -> None:
