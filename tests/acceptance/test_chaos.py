@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 MINUTE_MS = 60_000
 TRUTH: list[Values] = [(60.0 * minute, 1.0, 2.0, 0.5, 1.5, 10.0 + minute) for minute in range(1, 9)]
 MILD = (
-    *("close", "reset", "repeat", "corrupt", "nan", "late", "net_hold"),
+    *("close", "reset", "repeat", "corrupt", "nan", "net_slow", "net_hold"),
     *("kill_active", "kill_consumer", "term_standby", "stall_active"),
     *("redis_kill", "redis_stall", "redis_oom", "redis_read_only", "redis_scripts"),
 )
@@ -107,7 +107,10 @@ def test_other_values_are_wrong_unless_the_newest_correction_has_the_right_ones(
     right = replace(entries[2], values=TRUTH[2], revision=2)
     older = replace(entries[2], revision=1)
     assert judge(entries, [], TRUTH).faults == {"wrong": [3 * MINUTE_MS]}
-    assert judge(entries, [right, older], TRUTH).faults == {}
+    corrected = judge(entries, [right, older], TRUTH)
+    assert corrected.faults == {}
+    assert corrected.premature == [3 * MINUTE_MS]
+    assert judge(entries_of(TRUTH), [], TRUTH).premature == []
     assert judge(entries, [replace(right, revision=1), replace(older, revision=2)], TRUTH).faults
 
 

@@ -19,7 +19,7 @@ EVENTS_SHOWN: Final = (
     *("signin.succeeded", "signin.failed", "pace.slowed", "publisher.started"),
 )
 KINDS_OF_FINDINGS: Final = (
-    *("lost", "announced", "late", "wrong", "invented", "duplicated", "disordered"),
+    *("lost", "announced", "late", "premature", "wrong", "invented", "duplicated", "disordered"),
 )
 REASONS_SHOWN: Final = 6
 

@@ -28,6 +28,17 @@ WEIGHTS: Final[dict[str, float]] = {
 }
 """How often each kind is drawn, compared with the others."""
 
+UNSEEN: Final = frozenset(
+    (
+        *("mute", "silence", "late", "skew", "bad_token"),
+        *("web_error", "web_throttle", "slow_web", "expire_token"),
+    )
+)
+"""What can hide the last values of a bar, or TradingView's time, from any client.
+
+Without them nothing may be published with values that were not final.
+"""
+
 FIRST_S: Final = 1.0
 
 

@@ -28,6 +28,12 @@ STOP_S_MAX: Final = 20.0
 TAKE_OVER_S_MAX: Final = 60.0
 SKEW_MS: Final = 20_000
 """Less than the settle time at this speed: more is a lie that nothing can see through."""
+CONNECTION_KINDS: Final = frozenset(
+    (
+        *("close", "reset", "mute", "late", "repeat", "corrupt", "truncate", "invalid_utf8"),
+        *("silence", "huge", "nan", "placeholder", "reversed", "session_rate", "bad_token"),
+    )
+)
 HANDSHAKE_KINDS: Final = ("throttle", "forbid")
 WEB_KINDS: Final = ("web_error", "web_throttle", "slow_web")
 REDIS: Final = "redis"
@@ -150,6 +156,9 @@ class Storm:
 
     def _strike_tradingview(self, kind: str, amount: float) -> bool:
         simulator = self._rig.simulator
+        if kind in CONNECTION_KINDS and not simulator.connections:
+            # It would wait, with others, and break every connection to come as it is made.
+            return False
         if kind == "expire_token":
             simulator.expire_token(USER)
         elif kind == "skew":
@@ -160,8 +169,12 @@ class Storm:
             simulator.faults.inject(kind, count=count, duration_s=0.5 + 6 * amount)
             if kind in HANDSHAKE_KINDS:
                 # Otherwise it would wait for a handshake that may never come.
-                simulator.faults.inject(Kind.RESET)
+                self._reset()
         return True
+
+    def _reset(self) -> None:
+        if self._rig.simulator.connections:
+            self._rig.simulator.faults.inject(Kind.RESET)
 
     def _strike_line(self, what: str, amount: float) -> bool:
         line = self._rig.line
@@ -173,7 +186,7 @@ class Storm:
             line.slow(0.05 + 0.4 * amount, 2 + 6 * amount)
         else:
             line.refuse(1 + 5 * amount)
-            self._rig.simulator.faults.inject(Kind.RESET)
+            self._reset()
         return True
 
     # Processes.

@@ -35,6 +35,8 @@ class Verdict:
     """Missing too, but between `after_ms` and `before_ms` of a gap that was announced."""
     late: list[int] = field(default_factory=list)
     """They stand on the corrections stream alone."""
+    premature: list[int] = field(default_factory=list)
+    """Published with other values first; a correction has the right ones."""
     wrong: list[int] = field(default_factory=list)
     invented: list[int] = field(default_factory=list)
     duplicated: list[int] = field(default_factory=list)
@@ -43,7 +45,7 @@ class Verdict:
 
     @property
     def faults(self) -> dict[str, list[int]]:
-        """What must not be; announced gaps and late bars are told, not forbidden."""
+        """What must never be; announced gaps, late and premature bars are told besides."""
         found = {
             "lost": self.lost,
             "wrong": self.wrong,
@@ -84,6 +86,8 @@ def judge(
             (verdict.announced if is_announced else verdict.lost).append(time_ms)
         elif corrected[time_ms] != values:
             verdict.wrong.append(time_ms)
+        elif standing.get(time_ms, values) != values:
+            verdict.premature.append(time_ms)
         if time_ms in corrected and time_ms not in standing:
             verdict.late.append(time_ms)
     first_ms = min(wanted, default=0)
