@@ -72,6 +72,10 @@ class Access:
             raise SignInError("TradingView lets nobody read anonymously now: run `tvbus login`")
         return replace(ANONYMOUS, failures=told)
 
+    def stamp(self) -> int | None:
+        """Return what changes when a person signs in; None where no session is stored."""
+        return self._means.vault.stamp()
+
     def stop(self, reason: str) -> None:
         """TradingView banned us: let no token be had until a person signed in."""
         self._means.governor.stop(reason)

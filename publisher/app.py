@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -35,6 +36,9 @@ from publisher.shell.transports import Transports
 from publisher.signing_in import build_access
 from publisher.status import Status
 from publisher.wire import Keys, Series, Summary
+
+SHOWN_MAX: Final = 20
+"""So many series are named in one line."""
 
 log = structlog.get_logger("publisher")
 
@@ -120,7 +124,7 @@ def _publish(
     """Publish with this fencing token; return what was published when it was lost."""
     inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
     make = partial(WebSocketTransport, parts.settings.ws_url, ORIGIN, parts.clock, inbox)
-    tokens = TokenWorker(access.obtain, parts.clock, inbox)
+    tokens = TokenWorker(access.obtain, parts.clock, inbox, access.stamp)
     ports = Ports(parts.clock, tokens, Transports(make), parts.store, parts.lease, parts.rng)
     running.engine = engine = Engine(ports, _policy(parts.settings), inbox, wanted, token)
     reading = threading.Event()
@@ -195,7 +199,12 @@ def _wanted(
             dropped.append(Summary(line.series, "removed", "no longer in TVBUS_SERIES"))
     if dropped:
         store.list_series(dropped)
-        log.info("series.removed", count=len(dropped), reason="no longer in TVBUS_SERIES")
+        log.warning(
+            "series.removed",
+            series=", ".join(str(line.series) for line in dropped[:SHOWN_MAX]),
+            count=len(dropped),
+            reason="neither named by this publisher nor subscribed by command",
+        )
     return wanted
 
 

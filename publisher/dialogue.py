@@ -73,8 +73,10 @@ class Dialogue:
         self._pace = pace
         self._fencing_token = fencing_token
         self._mutes = 0
+        self._lost = ""
         self.links = links
         self.keeper = TokenKeeper(ports, notes)
+        self._put_session()
 
     def take(self, fact: Said) -> None:
         """Take a fact. Raises SignInError where only a person can help."""
@@ -83,6 +85,7 @@ class Dialogue:
                 self._let_in(fact)
             case TokenDenied():
                 self.keeper.take_denial(fact.error, self._ports.clock.monotonic_ms())
+                self._put_session()
             case _:
                 link = self.links.of(fact.connection)
                 if link is not None:
@@ -141,7 +144,10 @@ class Dialogue:
     def _put_session(self) -> None:
         token = self.keeper.token
         connected = bool(self.links.open)
-        self._delivery.put_session(session_line(self._fencing_token, token, connected=connected))
+        trouble = self.keeper.trouble or ("" if connected else self._lost)
+        self._delivery.put_session(
+            session_line(self._fencing_token, token, connected=connected, trouble=trouble)
+        )
 
     def _receive(self, link: Link, fact: Received) -> None:
         for payload in fact.payloads:
@@ -235,6 +241,7 @@ class Dialogue:
     def _lose(self, link: Link, error: PublisherError) -> None:
         session, now_ms = link.session, self._ports.clock.monotonic_ms()
         delay_ms = self.links.lose(link, now_ms)
+        self._lost = str(error)
         self._notes.tell("session.lost", level="warning", reason=error, retry_in_ms=delay_ms)
         if session is not None:
             self._roster.interrupt(session, now_ms)

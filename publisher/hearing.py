@@ -281,7 +281,9 @@ class Hearing:
         self._roster.move(publication, "live")
         self._notes.tell("series.filled", series=publication.series, bars=published)
         self._roster.answer(
-            publication, accepted=True, message=f"live, {published} bars of history"
+            publication,
+            accepted=True,
+            message=f"live, {published} bars of history{_honesty(publication)}",
         )
         jumped_ms, publication.jumped_ms = publication.jumped_ms, None
         if published and jumped_ms is not None:
@@ -308,3 +310,13 @@ class Hearing:
             after_ms=decision.after_ms,
             before_ms=decision.before_ms,
         )
+
+
+def _honesty(publication: Publication) -> str:
+    """What must be said of a series' data, where it is late or from elsewhere."""
+    info, parts = publication.info, []
+    if info is not None and info.source != info.name:
+        parts.append(f"from {info.source}")
+    if publication.stated.late:
+        parts.append(str(publication.stated))
+    return "".join(f", {part}" for part in parts)

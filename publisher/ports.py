@@ -103,6 +103,10 @@ class TokenSource(Protocol):
         """
         ...
 
+    def changed(self) -> bool:
+        """Tell whether a person signed in, or out, since a token was obtained last."""
+        ...
+
 
 class Transport(Protocol):
     """The way to TradingView, connection by connection; facts come through the inbox."""

@@ -27,7 +27,9 @@ class Status:
     """How often each event happened since this publisher took the lease."""
 
 
-def session_line(fencing_token: int, token: Token | None, *, connected: bool) -> bytes:
+def session_line(
+    fencing_token: int, token: Token | None, *, connected: bool, trouble: str
+) -> bytes:
     """Return what stands in the field `session` of the publisher's hash, JSON.
 
     Times are ms, UTC, by TradingView's clock. A line with another fencing token than
@@ -38,6 +40,7 @@ def session_line(fencing_token: int, token: Token | None, *, connected: bool) ->
         {
             "fencing_token": fencing_token,
             "connected": connected,
+            "trouble": trouble,
             "way": token.way if token is not None else None,
             "plan": limits.plan if limits is not None else None,
             "expires_ms": token.claims.expires_ms if token is not None else None,

@@ -23,6 +23,8 @@ ASK_BASE_MS: Final = 2_000
 ASK_MS_MAX: Final = 10 * 60_000
 PERSON_MS: Final = 5 * 60_000
 """How often it is looked whether a person has signed in meanwhile."""
+LOOK_MS: Final = 2_000
+"""How often the stored session is looked at where a person may help."""
 ANONYMOUS_MS: Final = 60 * 60_000
 """How often signing in is tried again where the publisher went on anonymously."""
 MUTE_MS_MAX: Final = 60_000
@@ -45,6 +47,8 @@ class TokenKeeper:
         self._renew_at_ms: int | None = None
         self._granted_ms = 0
         self._doubted_ms: int | None = None
+        self._look_at_ms = 0
+        self._person_seen = False
         self._rejected: Token | None = None
         self._denied: PublisherError | None = None
         self.token: Token | None = None
@@ -60,8 +64,9 @@ class TokenKeeper:
 
         `bars_ms` is when the connection last brought bars, monotonic.
         """
+        self._look_for_a_person(now_ms)
         if not self._asked and now_ms >= self._ask_at_ms and self._is_due(session, now_ms):
-            self._asked = True
+            self._asked, self._person_seen = True, False
             # The same text again is no renewal: another way in must do.
             given = self.token is not None and self.token.way == "token"
             self._ports.tokens.ask(self.token if given else self._rejected)
@@ -81,7 +86,11 @@ class TokenKeeper:
             self._notes.tell("signin.failed", level="warning", reason=reason)
         if abs(token.drift_ms) > DRIFT_MS_MAX:
             self._notes.tell("clock.drifted", level="warning", ahead_ms=token.drift_ms)
-        self._notes.tell("signin.succeeded", way=token.way, plan=token.limits.plan)
+        if token.anonymous:
+            advice = "some data is late or from other sources; `tvbus login` signs in"
+            self._notes.tell("signin.skipped", level="warning", reason=advice)
+        else:
+            self._notes.tell("signin.succeeded", way=token.way, plan=token.limits.plan)
 
     def take_denial(self, error: PublisherError, now_ms: int) -> None:
         """No token could be had. Raises the error where nothing but a person helps."""
@@ -121,8 +130,18 @@ class TokenKeeper:
         """Tell whether a connection may be made with the token."""
         return self.token is not None and not self.ended(None, now_ms)
 
+    def _look_for_a_person(self, now_ms: int) -> None:
+        """Where a person may help, look whether one has signed in meanwhile."""
+        helpless = self.token is None or self.token.anonymous or self._denied is not None
+        if self._asked or not helpless or now_ms < self._look_at_ms:
+            return
+        self._look_at_ms = now_ms + LOOK_MS
+        if self._ports.tokens.changed():
+            self._person_seen = True
+            self._ask_at_ms = now_ms
+
     def _is_due(self, session: Session | None, now_ms: int) -> bool:
-        if self.token is None:
+        if self.token is None or self._person_seen:
             return True
         if self.token.anonymous:
             # It went on without signing in, which may work again.

@@ -16,7 +16,7 @@ from publisher.answers import Chunk, HistoryBar, Progress, Reply, decode_reply
 from publisher.commands import COMMAND_FIELD, COMMANDS_MAX, Answer, Command
 from publisher.errors import RequestRefused, SymbolUnknown
 from publisher.wire import EntryMalformed, Series
-from tvbus.report import lease_of
+from tvbus.report import lease_of, signin_trouble
 from tvbus.shared import Bus
 from tvbus.suggest import is_unknown
 
@@ -58,6 +58,8 @@ def ask_history(bus: Bus, command: Command, on_progress: Callable[[Progress], No
     try:
         if lease_of(bus) is None:
             raise RequestRefused("no publisher is running: start one with `tvbus publish`")
+        if trouble := signin_trouble(bus):
+            raise RequestRefused(f"the publisher is not signed in: {trouble}")
         fields: Any = {COMMAND_FIELD: command.encode()}
         bus.client.xadd(bus.keys.commands, fields, maxlen=COMMANDS_MAX)
         return _gather(bus, command, on_progress)

@@ -25,6 +25,8 @@ class SessionReport:
     """As whom TradingView is read, and what the plan allows; None where it is unknown."""
 
     connected: bool
+    trouble: str | None
+    """Why it is not signed in, or not connected; empty where all is well."""
     way: str | None
     plan: str | None
     expires_ms: int | None
@@ -93,6 +95,12 @@ def session_of(bus: Bus, lease: LeaseReport | None) -> SessionReport | None:
         )
     except (ValueError, KeyError, AttributeError):
         return None
+
+
+def signin_trouble(bus: Bus) -> str:
+    """Return why the running publisher cannot sign in; empty where nothing hinders it."""
+    session = session_of(bus, lease_of(bus))
+    return session.trouble or "" if session is not None and session.way is None else ""
 
 
 def summaries(bus: Bus) -> list[Summary]:

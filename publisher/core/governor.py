@@ -123,7 +123,7 @@ def check(record: Record, now_ms: int, budget: Budget) -> None:
     if lock_ms > now_ms:
         raise SignInThrottled(
             f"{record.marks['lock'].reason}; nothing is tried before {utc_text(lock_ms)}, "
-            "unless you run `tvbus login` in a terminal",
+            "unless you run `tvbus login`",
             lock_ms,
         )
     _check_budget(record, now_ms, budget)
@@ -182,7 +182,7 @@ def _check_budget(record: Record, now_ms: int, budget: Budget) -> None:
         raise SignInThrottled(
             f"the budget of sign-ins ({budget.per_hour} an hour, {budget.per_day} a day) is spent, "
             f"so that TradingView does not lock the account; the next one at {utc_text(retry_ms)}, "
-            "or `tvbus login` in a terminal",
+            "unless you run `tvbus login`",
             retry_ms,
         )
 

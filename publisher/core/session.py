@@ -186,11 +186,6 @@ class Session:
         """How many chart sessions there are."""
         return len(self._slots)
 
-    @property
-    def live_series(self) -> list[Series]:
-        """The series that are asked for, but those of requests of their own."""
-        return [series for series, request in self._sessions if not request]
-
     # Time.
 
     def server_now_ms(self, now_ms: int) -> int | None:

@@ -196,7 +196,7 @@ def _credentials(said: str) -> Refusal:
     return Refusal(
         CredentialsRejected(
             f"TradingView does not know this user name with this password ({said}): "
-            "correct TVBUS_USERNAME and TVBUS_PASSWORD, or run `tvbus login`"
+            "correct them (TVBUS_USERNAME, TVBUS_PASSWORD), or run `tvbus login`"
         )
     )
 

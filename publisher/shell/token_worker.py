@@ -29,10 +29,13 @@ class TokenWorker:
         obtain: Callable[[Token | None], Token],
         clock: Clock,
         inbox: queue.Queue[Fact],
+        stamp: Callable[[], object] = lambda: None,
     ) -> None:
         self._obtain = obtain
         self._clock = clock
         self._inbox = inbox
+        self._stamp = stamp
+        self._seen = stamp()
         self._lock = threading.Lock()
         self._wanted: queue.SimpleQueue[Token | _End | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -50,6 +53,11 @@ class TokenWorker:
                 self._thread = threading.Thread(target=self._work, name="signin", daemon=True)
                 self._thread.start()
 
+    def changed(self) -> bool:
+        """Tell whether the stored session is another than when a token was obtained last."""
+        with self._lock:
+            return not self._busy and self._stamp() != self._seen
+
     def stop(self) -> None:
         """End; nothing follows any more."""
         self._stopping.set()
@@ -60,8 +68,12 @@ class TokenWorker:
             self._answer(self._fact(rejected))
 
     def _fact(self, rejected: Token | None) -> Fact:
+        self._seen = self._stamp()
         try:
-            return TokenGranted(self._obtain(rejected), self._clock.monotonic_ms())
+            token = self._obtain(rejected)
+            # Obtaining it may have stored the session anew.
+            self._seen = self._stamp()
+            return TokenGranted(token, self._clock.monotonic_ms())
         except PublisherError as error:
             return TokenDenied(error)
         except Exception as error:  # noqa: BLE001  # allow: the worker's last line

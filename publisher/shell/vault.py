@@ -82,6 +82,13 @@ class Vault:
             raise self._unusable("holds no session")
         return _session(content)
 
+    def stamp(self) -> int | None:
+        """Return what changes whenever a session is stored; None where there is none."""
+        try:
+            return self.path.stat().st_mtime_ns
+        except OSError:
+            return None
+
     def save(self, session: Session) -> Stored:
         """Store a session in place of another. Raises OSError."""
         sealing, key, salt, trouble = self._key()

@@ -296,3 +296,15 @@ def test_a_consumer_tells_its_health_where_it_listens(tmp_path: Path) -> None:
         rig.stop_server()
         eventually(lambda: health().returncode == 1, "the bus is gone")
         assert json.loads(health().stdout)["troubles"] != []
+
+
+def test_a_consumer_consumes_though_its_health_port_is_taken(tmp_path: Path) -> None:
+    with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"]) as rig, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        rig.publisher()
+        eventually(rig.live, "live")
+        rig.settings["TVBUS_LISTEN"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        rig.consumer()
+        eventually(rig.handled, "it handles bars")
+        assert "health.unavailable" in (tmp_path / "process.log").read_text()

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from publisher.settings import AccountSettings
+from publisher.signing_in import build_access
 from publisher.simulator import Account
 from tests.acceptance.rig import Rig
+from tests.acceptance.test_command_line import tvbus
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -133,3 +136,38 @@ def test_a_failed_sign_in_is_never_anonymous_unless_that_is_wanted(tmp_path: Pat
         eventually(rig.live, "live")
         assert rig.events("session.opened")[-1]["anonymous"] is True
         assert rig.events("signin.failed")
+
+
+def test_a_publisher_that_waits_for_the_budget_goes_on_once_a_person_signed_in(
+    tmp_path: Path,
+) -> None:
+    with Rig(tmp_path, ["BTCUSDT-BINANCE-1m"], accounts=[TRADER], speed=1) as rig:
+        rig.settings |= CREDENTIALS | {"TVBUS_PASSWORD": "not it"}
+        for _ in range(2):
+            spender = rig.publisher()
+            assert spender.process is not None
+            assert spender.process.wait(30) == 3
+        rig.publisher()
+        eventually(lambda: "budget" in rig.events("signin.failed")[-1]["reason"], "it waits")
+        status = tvbus("status", folder=tmp_path, **rig.settings).stdout
+        assert "not signed in: the budget of sign-ins" in status.replace("\n", " ")
+        for command in (["subscribe", "ETHUSDT-BINANCE-1m"], ["history", "ETHUSDT-BINANCE-1m"]):
+            refused = tvbus(*command, folder=tmp_path, **rig.settings)
+            assert refused.returncode == 1
+            assert "the publisher is not signed in" in refused.stdout + refused.stderr
+        # What `tvbus login` does, without a terminal: a session is stored.
+        access = build_access(
+            AccountSettings.load(
+                username="trader",
+                password=PASSWORD,
+                totp_secret=SECRET,
+                web_url=rig.simulator.web_url,
+                state_dir=tmp_path / "state",
+                signins_per_hour_max=9,
+                signins_per_day_max=9,
+            ),
+            None,
+        )
+        assert access.obtain().way == "password"
+        eventually(rig.live, "live")
+        assert rig.events("signin.succeeded")[-1]["way"] == "stored session"

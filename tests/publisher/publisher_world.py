@@ -103,9 +103,15 @@ class FakeTokens:
     def __init__(self) -> None:
         self.asked: list[Token | None] = []
         """What was rejected, each time a token was asked for."""
+        self.person = False
+        """Whether somebody has signed in meanwhile."""
 
     def ask(self, rejected: Token | None = None) -> None:
         self.asked.append(rejected)
+        self.person = False
+
+    def changed(self) -> bool:
+        return self.person
 
 
 class FakeLease:

@@ -463,6 +463,7 @@ def test_drift_is_what_the_date_proves(
 LEASE = LeaseReport("host:17", 5)
 SESSION = SessionReport(
     connected=True,
+    trouble="",
     way="stored session",
     plan="pro_premium",
     expires_ms=None,
@@ -487,13 +488,13 @@ SESSION = SessionReport(
         ),
         (
             LEASE,
-            SessionReport(True, "anonymous", "anonymous", None, 5_000, None, None),
+            SessionReport(True, "", "anonymous", "anonymous", None, 5_000, None, None),
             "ok",
             "host:17 reads TradingView anonymously, 5000 intraday bars a series",
         ),
         (
             LEASE,
-            SessionReport(False, "token", None, None, None, None, None),
+            SessionReport(False, "", "token", None, None, None, None, None),
             "note",
             "host:17 reads TradingView by token; not connected now",
         ),

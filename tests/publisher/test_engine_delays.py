@@ -81,6 +81,22 @@ def test_only_real_time_lets_no_late_series_in_and_publishes_nothing_of_it() -> 
         assert not world.store.bars.get(series)
 
 
+def test_who_subscribes_hears_that_data_is_late_or_from_elsewhere() -> None:
+    world = live()
+    world.command("subscribe", str(ETH))
+    world.turn(2)
+    world.resolve(ETH, full_name="HOSE_DLY:ETH", delay=900)
+    world.update(ETH, values(-1), values(0), end=1, kind="timescale_update")
+    world.say(
+        "series_completed", world.session_of(ETH), "sds_1", "delayed_streaming_900", "s1",
+        {"data_completed": "end"}, stamped=True,
+    )  # fmt: skip
+    world.turn(3)
+    [answer] = world.replies()
+    assert answer.accepted
+    assert answer.message.endswith("bars of history, from HOSE_DLY:ETH, is 900 s late")
+
+
 def test_only_real_time_lets_real_time_in() -> None:
     world = live(require_realtime=True)
     assert world.store.times(BTC) == [-2, -1]

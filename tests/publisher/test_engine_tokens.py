@@ -80,6 +80,7 @@ def test_the_plan_and_its_limits_stand_beside_the_lease() -> None:
     assert world.store.session == {
         "fencing_token": 7,
         "connected": True,
+        "trouble": "",
         "way": "cookies",
         "plan": "pro_premium",
         "expires_ms": NOW_MS + 14_400_000,
@@ -89,10 +90,54 @@ def test_the_plan_and_its_limits_stand_beside_the_lease() -> None:
     }
     world.disconnect(ConnectFailed("gone"))
     assert world.store.session["connected"] is False
+    assert world.store.session["trouble"] == "gone"
+
+
+def test_why_nobody_is_signed_in_stands_beside_the_lease() -> None:
+    world = World(BTC, token=None)
+    world.turn(2)
+    assert (world.store.session["way"], world.store.session["trouble"]) == (None, "")
+    world.deny(ConnectFailed("no network"))
+    world.turn(2)
+    assert world.store.session["trouble"] == "no network"
+
+
+@pytest.mark.parametrize(
+    "error", [SignInThrottled("the budget is spent", NOW_MS + HOUR_MS), ConnectFailed("no network")]
+)
+def test_a_person_who_signs_in_is_noticed_within_seconds(error: Any) -> None:
+    world = World(BTC, token=None)
+    world.turn()
+    world.deny(error)
+    world.turn()
+    world.pass_ms(1_000, heartbeat=False)
+    assert len(world.tokens.asked) == 1
+    world.tokens.person = True
+    world.pass_ms(token_keeper.LOOK_MS + 1_000, heartbeat=False)
+    assert len(world.tokens.asked) == 2
+
+
+def test_a_person_who_signs_in_ends_anonymous_reading() -> None:
+    world = live(ANONYMOUS)
+    world.pass_ms(10_000)
+    assert world.tokens.asked == []
+    world.tokens.person = True
+    world.pass_ms(token_keeper.LOOK_MS + 1_000)
+    assert world.tokens.asked == [None]
+
+
+def test_a_publisher_that_is_signed_in_looks_for_nobody() -> None:
+    world = live()
+    world.tokens.person = True
+    world.pass_ms(10_000)
+    assert world.tokens.asked == []
 
 
 def test_going_on_anonymously_is_said() -> None:
     world = live(ANONYMOUS)
+    [told] = world.store.told("signin.skipped")
+    assert (told["level"], "tvbus login" in told["reason"]) == ("warning", True)
+    assert world.store.told("signin.succeeded") == []
     assert world.store.told("session.opened")[0]["anonymous"] is True
     assert world.store.session["plan"] == "anonymous"
     assert live().store.told("session.opened")[0]["anonymous"] is False

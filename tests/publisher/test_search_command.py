@@ -209,4 +209,5 @@ def test_subscribe_says_what_may_have_been_meant(run: Run, valkey: Server) -> No
     assert ended.out.splitlines() == [
         f"no  AAPL-NYSE-5m  {UNKNOWN.message}",
         "    AAPL-NYSE-5m: did you mean AAPL-NASDAQ-5m, AAPLE-NYSE-5m?",
+        "    tried again now and then; `tvbus unsubscribe AAPL-NYSE-5m` forgets it",
     ]

@@ -191,3 +191,21 @@ def test_a_stop_ends_the_wait_for_a_full_inbox(
 def test_what_was_never_asked_can_be_stopped(worker: TokenWorker) -> None:
     worker.stop()
     worker.ask()
+
+
+def test_it_tells_whether_somebody_signed_in_since_it_asked(
+    source: Source, inbox: queue.Queue[Fact]
+) -> None:
+    stamps = {"now": 1}
+    worker = TokenWorker(source.obtain, FakeClock(), inbox, lambda: stamps["now"])
+    assert not worker.changed()
+    stamps["now"] = 2
+    assert worker.changed()
+    worker.ask()
+    eventually(lambda: source.asked, "it asks")
+    assert not worker.changed(), "it is on the way"
+    stamps["now"] = 3  # signing in stored a session of its own
+    source.answers.put(ANONYMOUS)
+    assert isinstance(inbox.get(timeout=10), TokenGranted)
+    eventually(lambda: not worker.changed(), "what it stored itself is no person")
+    worker.stop()

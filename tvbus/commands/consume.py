@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
+import structlog
 import typer
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bus.errors import SettingsInvalid
 from bus.health import HealthServer
 from bus.settings import BusSettings, ListenAddress
 from consumers import Consumer, load_target
@@ -18,6 +20,8 @@ from consumers.errors import TargetInvalid
 from consumers.sinks.print import PrintSink
 
 SINKS = ("print",)
+
+log = structlog.get_logger("consumers")
 
 
 class ConsumerSettings(BusSettings):
@@ -86,7 +90,13 @@ def _health(listen: str, consumer: Consumer) -> Iterator[None]:
         }
         return not trouble, {**facts, **asdict(consumer.counts)}
 
-    server = HealthServer(listen, check, _Metrics(consumer))
+    try:
+        server = HealthServer(listen, check, _Metrics(consumer))
+    except SettingsInvalid as error:
+        # The publisher of the same settings may have the port; bars matter more.
+        log.warning("health.unavailable", reason=str(error))
+        yield
+        return
     try:
         yield
     finally:

@@ -52,6 +52,8 @@ def command(
         ws_url=ws_url,
         listen=listen,
     )
+    if not settings.series:
+        log.warning("series.missing", reason="none are named; `tvbus subscribe` adds some")
     stop = stop_on_signals()
     with _bus(settings, stop) as url:
         app.run(settings, url, stop, wait=wait)

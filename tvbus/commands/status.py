@@ -11,6 +11,7 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bus.connection import address
@@ -97,9 +98,10 @@ def _show(
 
 
 def _session(session: SessionReport) -> str:
+    trouble = f": {escape(session.trouble)}" if session.trouble else ""
     if session.way is None:
-        return "[red]not signed in[/]"
-    parts = ["connected" if session.connected else "[red]not connected[/]"]
+        return f"[red]not signed in[/]{trouble}"
+    parts = ["connected" if session.connected else f"[red]not connected[/]{trouble}"]
     parts.append("anonymous" if session.way == "anonymous" else f"signed in by {session.way}")
     if session.way != "anonymous":
         parts.append(f"plan {session.plan}")

@@ -12,12 +12,15 @@ from publisher.commands import COMMAND_FIELD, COMMANDS_MAX, Answer, Command
 from publisher.settings import WebSettings
 from publisher.wire import Series
 from tvbus.exits import FAILURE
-from tvbus.report import lease_of
+from tvbus.report import lease_of, signin_trouble
 from tvbus.shared import Bus, open_bus
 from tvbus.suggest import did_you_mean
 
 ANSWER_S_MAX: Final = 35
 """Longer than TradingView may take to answer the publisher."""
+
+KEPT: Final = ("symbol_unknown", "series_refused")
+"""Codes of refusals after which a series stays wanted."""
 
 SeriesTexts = Annotated[
     list[str], typer.Argument(help="Series such as BTCUSDT-BINANCE-1m or BINANCE:BTCUSDT@1m.")
@@ -52,6 +55,10 @@ def _request(
     if lease_of(bus) is None:
         print("no publisher is running; it is done when one starts")
         return
+    if action == "subscribe" and (trouble := signin_trouble(bus)):
+        print(f"the publisher is not signed in; it is done once it is: {trouble}")
+        sys.stdout.flush()
+        raise typer.Exit(FAILURE)
     answers = _await_answers(bus, command)
     _show(settings, answers)
     for name in names[len(answers) :] if len(answers) < len(names) else ():
@@ -68,6 +75,8 @@ def _show(settings: WebSettings, answers: list[Answer]) -> None:
     sys.stdout.flush()  # what follows may take a while
     for name, line in did_you_mean(settings, answers).items():
         print(f"    {name}: {line}")
+    if kept := [answer.series for answer in answers if answer.code in KEPT]:
+        print(f"    tried again now and then; `tvbus unsubscribe {' '.join(kept)}` forgets it")
 
 
 def _await_answers(bus: Bus, command: Command) -> list[Answer]:
