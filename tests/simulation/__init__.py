@@ -1,0 +1,1 @@
+"""The deterministic simulation: real engine, store, lease and consumers; all else by one seed."""

@@ -1,0 +1,141 @@
+"""Many seeds, on all processors, and what they came to."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.simulation.plan import IN_CALL, IN_HANDLER, STRIKES, draw
+from tests.simulation.world import Outcome, simulate
+
+FAULTS: Final = (*STRIKES, *IN_CALL, *IN_HANDLER)
+GUARDS: Final = (
+    # Of the bus' scripts, and of who calls them.
+    "script fenced",
+    "script present",
+    "script diverged",
+    "script unknown",
+    "fenced",
+    "again: the bus came back without its newest entries",
+    # Of the way to TradingView, and of what it says.
+    "asked request_more_data",
+    "inbox_full",
+    "unechoed",
+    "series.checked",
+    "bar.corrected",
+    "bar.refused",
+    "message.malformed",
+    "again: the last values of a bar were refused",
+    "again: no answer",
+    # Of the consumers.
+    "consumer.bus_lost",
+    "consumer.claimed",
+    "consumer.dead_lettered",
+    "consumer.failed",
+    "consumer.groups_lost",
+)
+"""What must have stood at least once in any batch."""
+RARE: Final = (
+    "gap.abandoned",
+    "again: too many bars wait for the bus",
+    "token_ended",
+    "token_ended_mute",
+    "correction.dropped",
+)
+"""What must have stood at least once in a large batch."""
+LARGE: Final = 500
+CHUNK: Final = 4
+
+
+@dataclass
+class Figures:
+    """What many runs came to."""
+
+    seeds: int = 0
+    virtual_ms: int = 0
+    recovery_ms_max: int = 0
+    bars: int = 0
+    events: int = 0
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    violations: dict[int, str] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one run."""
+        self.seeds += 1
+        self.virtual_ms += outcome.virtual_ms
+        self.recovery_ms_max = max(self.recovery_ms_max, outcome.recovery_ms)
+        self.bars += outcome.bars
+        self.events += outcome.events
+        self.counts.update(outcome.counts)
+        if outcome.violation:
+            self.violations[outcome.seed] = outcome.violation
+
+    def never(self) -> list[str]:
+        """Return the faults and guards that never were, and should have been."""
+        wanted = [*FAULTS, *GUARDS, *(RARE if self.seeds >= LARGE else ())]
+        return [kind for kind in wanted if not self.counts[kind]]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the figures for people."""
+        for seed, violation in sorted(self.violations.items()):
+            yield failure(seed, violation)
+        hours = self.virtual_ms / 3_600_000
+        yield f"{self.seeds} seeds, {hours:.0f} virtual hours, {self.events} events"
+        yield f"{self.bars} bars checked, {self.counts['consumer.handled']} handled"
+        yield f"longest recovery after the last fault: {self.recovery_ms_max // 1000} s"
+        for title, kinds in (("faults", FAULTS), ("guards", (*GUARDS, *RARE))):
+            yield f"{title}:"
+            yield from (f"{self.counts[kind]:9} {kind}" for kind in kinds)
+        yield from (f"never happened: {kind}" for kind in self.never())
+        yield f"{len(self.violations)} violations in {self.seconds:.0f} s"
+
+
+def failure(seed: int, violation: str) -> str:
+    """Return what somebody needs to look into a violation."""
+    replay = f"python -m tests.simulation --seed {seed} --trace"
+    return f"seed {seed} at {commit()}: {violation}\n    replay: {replay}"
+
+
+def commit() -> str:
+    """Return the commit that is checked out, and whether it was changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "an unknown commit"
+    return found.stdout.strip()
+
+
+def run_seed(seed: int) -> Outcome:
+    """Run one seed; what the simulation itself does wrong is a violation too."""
+    try:
+        return simulate(draw(seed))
+    except Exception:  # noqa: BLE001 - one seed must not end the batch
+        return Outcome(seed, violation=traceback.format_exc())
+
+
+def run(seeds: Sequence[int], jobs: int | None = None) -> Figures:
+    """Run seeds, in as many processes as there are processors unless told otherwise."""
+    figures = Figures()
+    begun = time.monotonic()
+    for outcome in _outcomes(seeds, jobs or os.cpu_count() or 1):
+        figures.add(outcome)
+    figures.seconds = time.monotonic() - begun
+    return figures
+
+
+def _outcomes(seeds: Sequence[int], jobs: int) -> Iterable[Outcome]:
+    if jobs == 1:
+        yield from map(run_seed, seeds)
+        return
+    # A fresh interpreter each: nothing of this one's threads comes along.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(run_seed, seeds, chunksize=CHUNK)

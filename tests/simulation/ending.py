@@ -1,0 +1,106 @@
+"""What must have come true some time after the faults ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from publisher.wire import Series
+from tests.simulation.bus import Bus
+from tests.simulation.checker import Checker, Entry, Stream
+from tests.simulation.publishing import KEYS
+from tests.simulation.truth import Values
+
+LATE_MS: Final = 60_000
+"""How long after its end a bar may be on its way, corrections included."""
+
+
+class Ending:
+    """Says what is still missing."""
+
+    def __init__(self, checker: Checker, bus: Bus, groups: tuple[str, ...]) -> None:
+        self._checker = checker
+        self._client = bus.client
+        self._loop = bus.loop
+        self._groups = groups
+        self._window_bars = bus.plan.window_bars
+
+    def missing(self) -> list[str]:
+        """Return what has not come true yet."""
+        return [text for series in self._checker.streams for text in self._missing(series)]
+
+    def _missing(self, series: Series) -> Iterator[str]:
+        stream = self._checker.streams[series]
+        wanted_ms = stream.truth.newest_ended(self._loop.now_ms - LATE_MS)
+        newest_ms = stream.newest.open_time_ms if stream.newest else None
+        if wanted_ms is not None and (newest_ms is None or newest_ms < wanted_ms):
+            yield f"{series} ends at {newest_ms}, not at {wanted_ms}"
+        line = self._client.hget(KEYS.catalogue, str(series))
+        if line is None or json.loads(line)["state"] != "live":
+            yield f"the catalogue says of {series}: {line!r}"
+        yield from self._wrong(series, stream)
+        yield from self._unsaid(series)
+        for group in self._groups:
+            yield from self._unread(series, stream, group)
+
+    def _wrong(self, series: Series, stream: Stream) -> Iterator[str]:
+        for open_time_ms, entry in stream.entries.items():
+            if entry.values is None or not self._settled(stream, open_time_ms):
+                continue
+            _, values = stream.corrections.get(open_time_ms, (0, entry.values))
+            truth = stream.truth.values(open_time_ms)
+            if values != truth and not self._is_gone(stream, entry, truth):
+                yield f"{series} {open_time_ms} is {values}, must be {truth}"
+
+    def _settled(self, stream: Stream, open_time_ms: int) -> bool:
+        bar = stream.truth.bar(open_time_ms)
+        assert bar is not None
+        return bar.end_ms + stream.truth.delay_ms + LATE_MS <= self._loop.now_ms
+
+    def _is_gone(self, stream: Stream, entry: Entry, truth: Values) -> bool:
+        """Tell whether TradingView has the bar no longer and never said its last values."""
+        opened = stream.truth.opened_since(entry.open_time_ms, self._loop.now_ms)
+        said_ms = stream.truth.sent_ms(entry.open_time_ms, truth)
+        return opened > self._window_bars and said_ms < entry.seen_ms
+
+    def _unsaid(self, series: Series) -> Iterator[str]:
+        for gap_series, after, before_ms in self._checker.gaps:
+            said = any((str(series), ms, before_ms) in self._checker.announced for ms in after)
+            if gap_series == series and not said:
+                yield f"no event tells of the gap of {series} between {after[0]} and {before_ms}"
+
+    def _unread(self, series: Series, stream: Stream, group: str) -> Iterator[str]:
+        key = KEYS.bars(series)
+        found: list[Any] = self._client.xinfo_groups(key) if self._client.exists(key) else []
+        lines = [line for line in found if line["name"].decode() == group]
+        if not lines:
+            yield f"{group} does not read {series}"
+            return
+        last_id = "{}-{}".format(*stream.last_id)
+        if lines[0]["pending"] or lines[0]["last-delivered-id"].decode() != last_id:
+            yield f"{group} is at {lines[0]} of {series}, not at {last_id}"
+            return
+        handled = self._checker.sights[group, series].handled
+        for open_time_ms, entry in stream.entries.items():
+            if entry.values is not None and open_time_ms not in handled:
+                yield f"{group} never handled {series} {open_time_ms}"
+            if entry.values is None and not self._is_buried(group, key, open_time_ms):
+                yield f"{group} lost an entry of {series} that is no bar"
+
+    def _is_buried(self, group: str, key: str, first_ms: int) -> bool:
+        letters: Any = self._client.xrange(KEYS.dead(group))
+        return any(
+            fields[b"key"].decode() == key and int(fields[b"id"].split(b"-")[0]) == first_ms
+            for _, fields in letters
+        )
+
+    def unchanged(self) -> None:
+        """Compare the record of each stream with the stream. Raises Violation."""
+        for series, stream in self._checker.streams.items():
+            stands = {}
+            for raw_id, fields in self._client.xrange(KEYS.bars(series)):
+                stands.setdefault(int(raw_id.split(b"-")[0]), fields)
+            recorded = {ms: entry.fields for ms, entry in stream.entries.items()}
+            if stands != recorded:
+                self._checker.fail(f"entries of {series} changed or went")
