@@ -19,7 +19,7 @@ from consumers.shell.group import Claimed, Group
 from consumers.shell.worker import Worker
 from publisher.core.bars import Decision, Ledger, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
-from publisher.engine import Engine
+from publisher.dialogue import Dialogue
 from publisher.errors import AppendUnknown
 from publisher.hearing import Hearing
 from publisher.roster import Roster
@@ -161,26 +161,26 @@ def _drop_unknown() -> Planting:
 
 def _keep_session() -> Planting:
     def make(real: Any) -> Any:
-        def lose(self: Engine, error: Any) -> None:
-            session = self._session
-            real(self, error)
-            self._session = session
+        def lose(self: Dialogue, link: Any, error: Any) -> None:
+            session = link.session
+            real(self, link, error)
+            link.session = session
 
         return lose
 
-    return _method(Engine, "_lose", make)
+    return _method(Dialogue, "_lose", make)
 
 
 def _stale_look() -> Planting:
     def make(real: Any) -> Any:
-        def expire(self: Engine, session: Any, now_ms: int, drained_ms: int) -> None:
-            self._hearing.expire(session, now_ms, now_ms)
-            if self._session is session:
-                real(self, session, now_ms, drained_ms)
+        def expire(self: Dialogue, link: Any, now_ms: int, drained_ms: int) -> None:
+            if link.session is not None:
+                self._hearing.expire(link.session, now_ms, now_ms)
+            real(self, link, now_ms, drained_ms)
 
         return expire
 
-    return _method(Engine, "_expire", make)
+    return _method(Dialogue, "_expire", make)
 
 
 def _acknowledge_first() -> Planting:

@@ -18,7 +18,7 @@ from tests.simulation.bus import Bus
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
 from tests.simulation.tradingview import TradingView
-from tests.simulation.transport import Inbox, SimTokens, SimTransport
+from tests.simulation.transport import Inbox, SimTokens, SimTransport, SimTransports
 
 KEYS: Final = Keys("tv")
 IDLE_MS: Final = (700, 1_500)
@@ -43,7 +43,7 @@ class PublisherProcess(Process):
         self._store = RedisStore(client, KEYS, plan.encoding, Retention(0, 0))
         self._lease = RedisLease(client, KEYS, name)
         self.engine: Engine | None = None
-        self._transport: SimTransport | None = None
+        self._transport: SimTransports | None = None
         self._before: list[Any] = []
         self._busy = False
         self._due_ms = 0
@@ -80,7 +80,7 @@ class PublisherProcess(Process):
     def _leave(self) -> None:
         """Note what the engine did, and forget it."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.close_all()
             self._transport = None
         if self.engine is not None:
             for event, times in self.engine.notes.counts.items():
@@ -138,7 +138,9 @@ class PublisherProcess(Process):
         self.say(f"publishes with token {token}")
         self.struck("lease_taken")
         inbox = Inbox(self._plan.inbox_max)
-        self._transport = SimTransport(self, self._service, inbox, self._wake)
+        self._transport = SimTransports(
+            lambda: SimTransport(self, self._service, inbox, self._wake)
+        )
         tokens = SimTokens(self, self._service, inbox, self._wake)
         ports = Ports(self, tokens, self._transport, self._store, self._lease, self.rng)
         policy = Policy(self._plan.history_bars, self._plan.settle_ms)

@@ -183,6 +183,46 @@ class SimTransport:
         self._wake()
 
 
+class SimTransports:
+    """Several connections at a time, each as `SimTransport` has one."""
+
+    def __init__(self, make: Callable[[], SimTransport]) -> None:
+        self._make = make
+        self._standing: dict[int, SimTransport] = {}
+
+    def open(self, connection: int) -> None:
+        """Begin to connect; Connected or Disconnected follows."""
+        self.close(connection)
+        self._standing[connection] = self._make()
+        self._standing[connection].open(connection)
+
+    def send(self, connection: int, frames: Sequence[str]) -> None:
+        """Send frames in order."""
+        if connection in self._standing:
+            self._standing[connection].send(frames)
+
+    def close(self, connection: int) -> None:
+        """End a connection; nothing of it follows."""
+        transport = self._standing.pop(connection, None)
+        if transport is not None:
+            transport.close()
+
+    def drained_ms(self, connection: int) -> int:
+        """Monotonic time up to which everything that arrived is in the inbox."""
+        transport = self._standing.get(connection)
+        return transport.drained_ms if transport is not None else 0
+
+    def drain(self) -> None:
+        """Read what came while the process was frozen."""
+        for transport in list(self._standing.values()):
+            transport.drain()
+
+    def close_all(self) -> None:
+        """End all connections, as the end of a process does."""
+        for connection in list(self._standing):
+            self.close(connection)
+
+
 class SimTokens:
     """The way to a token."""
 
@@ -200,6 +240,10 @@ class SimTokens:
         if not self._asked:
             self._asked = True
             self._process.loop.after(3 * self._service.latency_ms(), self._answer)
+
+    def changed(self) -> bool:
+        """Nobody signs in by hand."""
+        return False
 
     def _answer(self) -> None:
         if not self._process.alive:
