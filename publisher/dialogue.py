@@ -224,8 +224,8 @@ class Dialogue:
         events = session.expire(min(now_ms, drained_ms))
         self._hear(link, events, self._ports.clock.wall_ms(), now_ms)
         # The clock that closes bars is TradingView's as of the last thing heard from
-        # it, and not later than what was drained: a stalled reader closes nothing.
-        heard_ms = min(session.received_ms, drained_ms)
+        # it with nothing behind it: neither a stalled reader nor a line closes anything.
+        heard_ms = link.heard_ms(session.received_ms, drained_ms)
         if link.session is session:
             self._hearing.expire(session, now_ms, heard_ms)
             if self._hearing.listen(session, now_ms, heard_ms):

@@ -7,6 +7,7 @@ again by itself: the series of one know nothing of another's trouble.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +22,10 @@ RECONNECT_BASE_MS: Final = 500
 RECONNECT_MS_MAX: Final = 60_000
 CONNECTING_MS_MAX: Final = 60_000
 """How long a connection attempt may say nothing before another is made."""
+BURST_MS: Final = 500
+"""What the network held up comes in a burst; after a pause this long all of it is there."""
+RECEPTIONS_MAX: Final = 1_000
+"""How many receptions are remembered that may be a part of a burst."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +44,28 @@ class Link:
     room_max: int = 0
     """How many chart sessions it may carry; fewer where TradingView said no."""
     backoff: Backoff = field(default_factory=lambda: Backoff(RECONNECT_BASE_MS, RECONNECT_MS_MAX))
+    _heard_ms: int = 0
+    _receptions: deque[int] = field(default_factory=lambda: deque(maxlen=RECEPTIONS_MAX))
+
+    def begin(self, session: Session, now_ms: int) -> None:
+        """A connection stands: speak on it."""
+        self.session = session
+        self.overdue = 0
+        self._heard_ms = now_ms
+        self._receptions.clear()
+
+    def heard_ms(self, received_ms: int, drained_ms: int) -> int:
+        """Return as of when all that TradingView had said is known.
+
+        Something that comes now may have been sent long ago, with more behind it that is
+        still on its way. So a reception counts only once everything was read that
+        arrived shortly after it.
+        """
+        if not self._receptions or self._receptions[-1] < received_ms:
+            self._receptions.append(received_ms)
+        while self._receptions and self._receptions[0] + BURST_MS <= drained_ms:
+            self._heard_ms = self._receptions.popleft()
+        return self._heard_ms
 
     @property
     def room(self) -> int:
@@ -106,8 +133,7 @@ class Links:
     def begin(self, link: Link, token: Token, now_ms: int) -> None:
         """A connection stands: speak on it."""
         link.room_max = self._series_max
-        link.overdue = 0
-        link.session = Session(token.text.get_secret_value(), now_ms, self._ports.rng)
+        link.begin(Session(token.text.get_secret_value(), now_ms, self._ports.rng), now_ms)
 
     def lose(self, link: Link, now_ms: int) -> int:
         """Give a connection up; return after how long, in ms, another is made."""

@@ -80,7 +80,7 @@ def test_the_clock_closes_nothing_while_data_lies_unread() -> None:
     world.update(BTC, values(0, 500.0), end=1)
     world.turn()
     world.transport.stalled_ms = None
-    world.turn(2)
+    world.pass_ms(1_000)
     assert world.store.bars[BTC][NOW_MS].open == 500.0
 
 
@@ -90,7 +90,30 @@ def test_the_clock_closes_nothing_on_a_connection_that_says_nothing() -> None:
     world.pass_ms(25_000, heartbeat=False)
     assert world.store.times(BTC) == [-2, -1]
     world.hear("~h~9")
-    world.turn(2)
+    world.pass_ms(1_000, heartbeat=False)
+    assert world.store.times(BTC) == [-2, -1, 0]
+
+
+def test_the_clock_closes_nothing_in_the_middle_of_what_a_line_had_held_up() -> None:
+    world = live()
+    world.pass_ms(59_000)
+    world.pass_ms(10_000, heartbeat=False)
+    for base in (300.0, 400.0, 500.0):
+        world.update(BTC, values(0, base), end=1)
+        world.pass_ms(150, heartbeat=False)
+        assert world.store.times(BTC) == [-2, -1]
+    world.pass_ms(1_000, heartbeat=False)
+    closed = world.store.bars[BTC][NOW_MS]
+    assert (closed.open, closed.closed_by) == (500.0, "clock")
+    assert world.store.corrections == []
+
+
+def test_the_clock_closes_bars_also_where_data_never_pauses() -> None:
+    world = live(BTC, ETH)
+    world.pass_ms(59_000)
+    for step in range(40):
+        world.update(ETH, values(0, 100.0 + step))
+        world.pass_ms(100, heartbeat=False)
     assert world.store.times(BTC) == [-2, -1, 0]
 
 
@@ -104,7 +127,7 @@ def test_the_clock_waits_for_what_is_in_the_inbox() -> None:
     world.update(BTC, values(0, 500.0), end=1)
     world.turn()
     assert world.store.times(BTC) == [-2, -1]
-    world.turn()
+    world.pass_ms(2_000)
     assert world.store.bars[BTC][NOW_MS].open == 500.0
 
 
