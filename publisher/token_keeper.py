@@ -47,6 +47,7 @@ class TokenKeeper:
         self._renew_at_ms: int | None = None
         self._granted_ms = 0
         self._doubted_ms: int | None = None
+        self._looks = Backoff(2 * LOOK_MS, PERSON_MS)
         self._look_at_ms = 0
         self._person_seen = False
         self._rejected: Token | None = None
@@ -81,6 +82,7 @@ class TokenKeeper:
         self.token, self._rejected, self._denied = token, None, None
         self._asked = False
         self._granted_ms = now_ms
+        self._looks.reset()
         self._plan_renewal(token, self._server_ms(session, now_ms), now_ms)
         for reason in token.failures:
             self._notes.tell("signin.failed", level="warning", reason=reason)
@@ -139,6 +141,8 @@ class TokenKeeper:
         if self._ports.tokens.changed():
             self._person_seen = True
             self._ask_at_ms = now_ms
+            # A session that is no use is tried ever more seldom, until there is another.
+            self._look_at_ms = now_ms + self._looks.next_delay_ms(self._ports.rng)
 
     def _is_due(self, session: Session | None, now_ms: int) -> bool:
         if self.token is None or self._person_seen:

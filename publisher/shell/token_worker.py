@@ -68,7 +68,6 @@ class TokenWorker:
             self._answer(self._fact(rejected))
 
     def _fact(self, rejected: Token | None) -> Fact:
-        self._seen = self._stamp()
         try:
             token = self._obtain(rejected)
             # Obtaining it may have stored the session anew.

@@ -169,5 +169,5 @@ def test_a_publisher_that_waits_for_the_budget_goes_on_once_a_person_signed_in(
             None,
         )
         assert access.obtain().way == "password"
-        eventually(rig.live, "live")
+        eventually(lambda: rig.events("signin.succeeded"), "it notices", deadline_s=60)
         assert rig.events("signin.succeeded")[-1]["way"] == "stored session"

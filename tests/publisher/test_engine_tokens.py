@@ -117,6 +117,17 @@ def test_a_person_who_signs_in_is_noticed_within_seconds(error: Any) -> None:
     assert len(world.tokens.asked) == 2
 
 
+def test_a_stored_session_that_is_no_use_is_tried_ever_more_seldom() -> None:
+    world = World(BTC, token=None)
+    world.turn()
+    for _ in range(600):
+        world.tokens.person = True
+        if len(world.tokens.asked) > len(world.store.told("signin.failed")):
+            world.deny(SignInThrottled("the budget is spent", NOW_MS + 10 * HOUR_MS))
+        world.pass_ms(1_000, heartbeat=False)
+    assert 4 <= len(world.tokens.asked) <= 12
+
+
 def test_a_person_who_signs_in_ends_anonymous_reading() -> None:
     world = live(ANONYMOUS)
     world.pass_ms(10_000)

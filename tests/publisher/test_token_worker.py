@@ -208,4 +208,9 @@ def test_it_tells_whether_somebody_signed_in_since_it_asked(
     source.answers.put(ANONYMOUS)
     assert isinstance(inbox.get(timeout=10), TokenGranted)
     eventually(lambda: not worker.changed(), "what it stored itself is no person")
+    stamps["now"] = 4
+    worker.ask()
+    source.answers.put(CredentialsRejected("no"))
+    assert isinstance(inbox.get(timeout=10), TokenDenied)
+    eventually(worker.changed, "what did not help may help next time")
     worker.stop()
