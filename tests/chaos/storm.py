@@ -25,6 +25,8 @@ TURN_S: Final = 0.05
 SAMPLE_S: Final = 0.5
 STOP_S_MAX: Final = 20.0
 """How long a process may take to end when told to, also while the bus is away."""
+YOUNG_S: Final = 5.0
+"""A process that is told to end sooner may not yet have learned to do it in order."""
 TAKE_OVER_S_MAX: Final = 60.0
 SKEW_MS: Final = 20_000
 """Less than the settle time at this speed: more is a lie that nothing can see through."""
@@ -234,7 +236,7 @@ class Storm:
         if code is None:
             self.faults.append(f"{name} did not end within {STOP_S_MAX:.0f} s of SIGTERM")
             self._rig.named[name].kill()
-        elif code:
+        elif code and not (code == -signal.SIGTERM and told_s - self.started_s[name] < YOUNG_S):
             self.faults.append(f"{name} ended with exit code {code} after SIGTERM")
         self._after(delay_s, lambda: self._start(name))
 
