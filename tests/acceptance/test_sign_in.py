@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from publisher.settings import AccountSettings
-from publisher.signing_in import build_access
 from publisher.simulator import Account
 from tests.acceptance.rig import Rig
 from tests.acceptance.test_command_line import tvbus
@@ -155,19 +153,9 @@ def test_a_publisher_that_waits_for_the_budget_goes_on_once_a_person_signed_in(
             refused = tvbus(*command, folder=tmp_path, **rig.settings)
             assert refused.returncode == 1
             assert "the publisher is not signed in" in refused.stdout + refused.stderr
-        # What `tvbus login` does, without a terminal: a session is stored.
-        access = build_access(
-            AccountSettings.load(
-                username="trader",
-                password=PASSWORD,
-                totp_secret=SECRET,
-                web_url=rig.simulator.web_url,
-                state_dir=tmp_path / "state",
-                signins_per_hour_max=9,
-                signins_per_day_max=9,
-            ),
-            None,
-        )
-        assert access.obtain().way == "password"
-        eventually(lambda: rig.events("signin.succeeded"), "it notices", deadline_s=60)
+        budget = {"TVBUS_SIGNINS_PER_HOUR_MAX": "9", "TVBUS_SIGNINS_PER_DAY_MAX": "9"}
+        right = rig.settings | CREDENTIALS | budget
+        done = tvbus("login", folder=tmp_path, timeout_s=70, **right)
+        assert done.returncode == 0, done.stderr
+        eventually(rig.live, "live")
         assert rig.events("signin.succeeded")[-1]["way"] == "stored session"
