@@ -11,10 +11,13 @@ POLL_S: Final = 0.01
 
 
 def eventually(
-    holds: Callable[[], object], what: str = "the condition", deadline_s: float = DEADLINE_S
+    holds: Callable[[], object],
+    what: str | Callable[[], str] = "the condition",
+    deadline_s: float = DEADLINE_S,
 ) -> None:
     """Return once the condition holds; fail with its name at the deadline."""
     end = time.monotonic() + deadline_s
     while not holds():
-        assert time.monotonic() < end, f"never came true: {what}"
+        if time.monotonic() >= end:
+            raise AssertionError(f"never came true: {what if isinstance(what, str) else what()}")
         time.sleep(POLL_S)
