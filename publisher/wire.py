@@ -395,11 +395,11 @@ class Keys:
 
     def group(self, group: str, what: str) -> str:
         """Key of a consumer group's coordination."""
-        return f"{self.prefix}:group:{group}:{what}"
+        return f"{self.prefix}:group:{{{group}}}:{what}"
 
     def dead(self, group: str) -> str:
         """Stream of a consumer group's dead letters."""
-        return f"{self.prefix}:dead:{group}"
+        return f"{self.prefix}:dead:{{{group}}}"
 
 
 SeriesState = Literal["starting", "filling", "live", "refused", "removed"]

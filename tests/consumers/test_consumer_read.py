@@ -152,7 +152,7 @@ def test_series_are_followed_from_where_one_wants(market: Market) -> None:
     market.publish(BTC, [5])
     assert take(bars, 1) == [(BTC, 5)]
     bars.close()  # type: ignore[attr-defined]
-    assert not market.client.exists("tv:group:g:x")
+    assert not market.client.exists("tv:group:{g}:x")
 
 
 def test_a_followed_pattern_finds_new_series(market: Market) -> None:

@@ -187,8 +187,8 @@ def test_the_keys_are_exactly_those_of_the_contract() -> None:
     assert keys.commands == "tv:commands"
     assert keys.publisher == "tv:publisher"
     assert keys.replies("7") == "tv:replies:7"
-    assert keys.group("g", "members") == "tv:group:g:members"
-    assert keys.dead("g") == "tv:dead:g"
+    assert keys.group("g", "members") == "tv:group:{g}:members"
+    assert keys.dead("g") == "tv:dead:{g}"
     assert Keys("my").bars(series) == "my:bars:{BTCUSDT-BINANCE-1m}"
     assert entry_id(1_700_000_040_000) == "1700000040000-0"
 

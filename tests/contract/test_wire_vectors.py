@@ -145,7 +145,7 @@ def test_the_other_keys_and_values_are_these() -> None:
         "commands": "tv:commands",
         "publisher": "tv:publisher",
         "replies of 7f3a": "tv:replies:7f3a",
-        "dead of G": "tv:dead:G",
+        "dead of G": "tv:dead:{G}",
     }
     assert [json.loads(one["value"]) for one in VECTORS["catalogue"]] == [
         {"state": "live", "reason": "", "wanted_by": "settings"},
