@@ -163,7 +163,7 @@ class Engine:
         if self._inbox.empty():
             self._dialogue.expire(now_ms, drained_ms)
         self._dialogue.speak(now_ms)
-        self._roster.list_again(now_ms)
+        self._roster.look_again(now_ms)
         self._flush(now_ms)
         self.status = self._new_status()
 

@@ -26,10 +26,10 @@ MUTE_MS_MAX: Final = 5_000
 """A series of which TradingView says nothing for longer holds no other up."""
 STEADY_MS: Final = 10_000
 """A series that was live for longer is asked again soon when it is interrupted."""
-LISTED_MS: Final = 60_000
-"""How often every line of the catalogue is written again."""
+LOOK_MS: Final = 60_000
+"""How often every line of the catalogue is written again, and every stream's end read."""
 VERIFIED_MAX: Final = 32
-"""Streams compared in one turn, after the bus was away."""
+"""Streams whose end is read in one turn."""
 REFUSED_ATTEMPT: Final = 7
 """A refused series is asked for again after minutes, not seconds."""
 
@@ -42,7 +42,7 @@ class Roster:
         self._delivery = delivery
         self._notes = notes
         self._history_bars = history_bars
-        self._list_at_ms = 0
+        self._look_at_ms = 0
         self.publications: dict[Series, Publication] = {}
         self.limits: Limits | None = None
         """What the plan allows, once it is known."""
@@ -156,15 +156,20 @@ class Roster:
             if p.state == "live" and p.ledger is not None and p.ledger.watermark_ms is not None
         ]
 
-    def list_again(self, now_ms: int) -> None:
-        """Write the catalogue from time to time: no fence keeps late lines out of it."""
-        if now_ms >= self._list_at_ms:
-            self._list_at_ms = now_ms + LISTED_MS
+    def look_again(self, now_ms: int) -> None:
+        """Write the catalogue and read the streams' ends from time to time.
+
+        No fence keeps late lines out of the catalogue; a stream that was evicted or
+        deleted would go unnoticed until its next bar, which may be a month away.
+        """
+        if now_ms >= self._look_at_ms:
+            self._look_at_ms = now_ms + LOOK_MS
             for publication in self.publications.values():
                 self._delivery.enlist(publication)
+            self.doubt_all()
 
     def doubt_all(self) -> None:
-        """The bus was away: it may have come back without its newest entries."""
+        """The bus may have lost entries: compare each stream's end with what was left there."""
         for publication in self.publications.values():
             publication.doubted = True
 
@@ -184,7 +189,7 @@ class Roster:
             publication.doubted = False
             left = publication.ledger.watermark_ms, publication.correction_ms
             if (end.watermark_ms, end.correction_ms) != left:
-                reason = "the bus came back without its newest entries"
+                reason = "the bus has lost the stream's newest entries"
                 self.read_again(publication, reason, now_ms)
 
     def _read_end(self, publication: Publication, session: Session, now_ms: int) -> bool:

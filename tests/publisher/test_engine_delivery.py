@@ -363,6 +363,16 @@ def test_a_bus_that_comes_back_without_its_newest_corrections_is_noticed_at_once
     assert [bar.open for _, bar in world.store.corrections] == [50.0]
 
 
+def test_a_stream_that_was_evicted_is_filled_again_within_a_minute_without_its_next_bar() -> None:
+    world = live()
+    world.store.bars[BTC].clear()
+    world.pass_ms(59_000)
+    world.pass_ms(3_000)
+    assert world.asked() == [BTC, BTC]
+    world.fill(BTC, values(-2), values(-1), values(0), values(1), end=2)
+    assert world.store.times(BTC)[-2:] == [-1, 0]
+
+
 def test_a_bus_that_comes_back_as_it_was_costs_no_request() -> None:
     world = live()
     world.update(BTC, values(-1, 50.0))
