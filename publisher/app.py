@@ -16,8 +16,6 @@ from typing import Final
 import structlog
 
 from bus.connection import address, connect_reader, connect_writer
-from bus.errors import SettingsInvalid
-from bus.health import HealthServer
 from publisher.access import Access
 from publisher.core.backoff import Backoff
 from publisher.engine import INBOX_MAX, Engine, Policy
@@ -27,7 +25,7 @@ from publisher.publication import Publication
 from publisher.settings import ORIGIN, PublisherSettings
 from publisher.shell.clock import SystemClock
 from publisher.shell.commands import CommandReader
-from publisher.shell.health import serve_health
+from publisher.shell.health import HealthPort
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
 from publisher.shell.token_worker import TokenWorker
@@ -71,13 +69,12 @@ def run(
     running = _Running()
     parts = _Parts(settings, redis_url, clock, rng, keys, store, lease)
     access = build_access(settings, redis_url)
-    health = _serve_health(settings.listen, running, clock)
+    health = HealthPort(settings.listen, running.status, clock.monotonic_ms)
     try:
         _await_bus(store, redis_url, stop, rng, wait=wait)
         _take_turns(parts, access, running, stop)
     finally:
-        if health is not None:
-            health.stop()
+        health.close()
         client.close()
 
 
@@ -244,14 +241,3 @@ def _await_lease(lease: RedisLease, stop: threading.Event) -> int | None:
             told = True
         stop.wait(ACQUIRE_MS / 1000)
     return None
-
-
-def _serve_health(listen: str, running: _Running, clock: SystemClock) -> HealthServer | None:
-    if not listen:
-        return None
-    try:
-        return serve_health(listen, running.status, clock.monotonic_ms)
-    except SettingsInvalid as error:
-        # A standby on the same machine must not die of a port.
-        log.warning("health.unavailable", reason=str(error))
-        return None

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
+import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bus.errors import SettingsInvalid
 from bus.health import HealthServer
 from publisher.status import Status
 
 TURN_AGE_MS_MAX: Final = 20_000
 """An engine that did not turn for longer is stuck; a slow bus takes up to 5 s a call."""
+
+PORT_RETRY_MS: Final = 5_000
+"""How often a port that is taken is tried again."""
+
+log = structlog.get_logger("publisher")
 
 ReadStatus = Callable[[], Status | None]
 """Returns None while standing by."""
@@ -26,6 +35,43 @@ def serve_health(
     return HealthServer(
         listen, lambda: check(read_status(), monotonic_ms()), _StatusCollector(read_status)
     )
+
+
+class HealthPort:
+    """Serves the publisher's health as soon as its port is free; empty: nowhere.
+
+    Another publisher on this machine may have the port: that hinders nobody from
+    publishing, and whoever is left alone has it within `PORT_RETRY_MS`.
+    """
+
+    def __init__(
+        self, listen: str, read_status: ReadStatus, monotonic_ms: Callable[[], int]
+    ) -> None:
+        self._serve = partial(serve_health, listen, read_status, monotonic_ms)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="health-port", daemon=True)
+        if listen:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Serve no longer."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        told = False
+        while not self._closing.is_set():
+            try:
+                server = self._serve()
+            except SettingsInvalid as error:
+                if not told:
+                    log.warning("health.unavailable", reason=str(error))
+                told = True
+                self._closing.wait(PORT_RETRY_MS / 1000)
+                continue
+            self._closing.wait()
+            server.stop()
 
 
 def check(status: Status | None, now_ms: int) -> tuple[bool, dict[str, object]]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,7 +24,7 @@ from publisher import app, delivery, engine, links
 from publisher.commands import Answer, Command
 from publisher.errors import StoreUnavailable
 from publisher.settings import PublisherSettings
-from publisher.shell import lease
+from publisher.shell import health, lease
 from publisher.shell.commands import CommandReader
 from publisher.shell.store import RedisStore, Retention
 from publisher.simulator import Simulator
@@ -65,6 +67,7 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RENEW_MS", 200)
     monkeypatch.setattr(links, "RECONNECT_MS_MAX", 1_000)
     monkeypatch.setattr(delivery, "RETRY_MS_MAX", 500)
+    monkeypatch.setattr(health, "PORT_RETRY_MS", 200)
 
 
 @pytest.fixture
@@ -424,15 +427,28 @@ def test_a_foreign_catalogue_key_does_not_stop_what_the_settings_name(
     assert bus.get(KEYS.catalogue) == b"precious"
 
 
-def test_a_health_port_that_is_taken_keeps_nobody_from_publishing(
+def test_a_health_port_that_is_taken_keeps_nobody_from_publishing_and_is_had_later(
     market: Simulator, valkey: Server, bus: Client
 ) -> None:
     listen = f"127.0.0.1:{free_port()}"
     with publishing(market, valkey.url, FEW[0], listen=listen):
         live(bus, FEW[0])
-        with publishing(market, valkey.url, FEW[0], listen=listen) as standby:
-            time.sleep(0.3)
-            assert standby.alive
+        standby = Publisher(market, valkey.url, FEW[0], listen=listen)
+        wait_for(lambda: _answers(listen)["state"] == "publishing", "the first has the port")
+    try:
+        wait_for(lambda: _answers(listen)["state"] == "publishing", "the second has it")
+    finally:
+        standby.stop()
+
+
+def _answers(listen: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(f"http://{listen}/healthz") as page:
+            return json.loads(page.read())
+    except urllib.error.HTTPError as error:
+        return json.loads(error.read())
+    except OSError:
+        return {"state": "nobody"}
 
 
 def test_a_stop_while_standing_by_or_waiting_ends_at_once(
