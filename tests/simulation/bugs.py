@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
 
+from bus.scripts import Script
 from consumers.core.lane import Lane
 from consumers.shell.attach import Attacher
 from consumers.shell.group import Claimed, Group
@@ -25,7 +26,6 @@ from publisher.hearing import Hearing
 from publisher.roster import Roster
 from publisher.shell import store
 from publisher.shell.lease import RedisLease
-from publisher.shell.scripts import Script
 from publisher.token_keeper import TokenKeeper
 from tests.simulation.plan import Plan, after_the_close, draw
 from tests.simulation.world import Outcome, simulate
