@@ -16,7 +16,7 @@ from unittest import mock
 from bus.scripts import Script
 from consumers.core.lane import Lane
 from consumers.shell.attach import Attacher
-from consumers.shell.group import Claimed, Group
+from consumers.shell.competing import Claimed, Competing
 from consumers.shell.worker import Worker
 from publisher.core.bars import Decision, Ledger, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
@@ -198,15 +198,15 @@ def _acknowledge_first() -> Planting:
 
 
 def _no_claims() -> Planting:
-    def take_over(self: Group, keys: Any, idle_ms: int) -> dict[str, tuple[int, int]]:
+    def take_over(self: Competing, keys: Any, idle_ms: int) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(keys, (0, 0))
 
-    def claim(self: Group, keys: Any, idle_ms: int, count: int) -> Mapping[str, Claimed]:
+    def claim(self: Competing, keys: Any, idle_ms: int, count: int) -> Mapping[str, Claimed]:
         return {key: Claimed([], 0) for key in keys}
 
     return _both(
-        lambda: mock.patch.object(Group, "take_over", take_over),
-        lambda: mock.patch.object(Group, "claim", claim),
+        lambda: mock.patch.object(Competing, "take_over", take_over),
+        lambda: mock.patch.object(Competing, "claim", claim),
     )
 
 
