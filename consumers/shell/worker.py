@@ -65,10 +65,10 @@ class Worker:
         return WAIT_MS_MAX if due_ms is None else max(0, due_ms - desk.clock.monotonic_ms())
 
     def _handle(self, work: Work) -> None:
-        assert work.bar is not None, "only bars are read"
-        handlers = self._handlers_of(work.bar.series)
+        handlers = [] if work.bar is None else self._handlers_of(work.bar.series)
         try:
             while work.handlers_done < len(handlers):
+                assert work.bar is not None
                 handlers[work.handlers_done](work.bar)
                 work.handlers_done += 1
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
