@@ -98,14 +98,19 @@ def test_a_ring_ends_the_wait_while_the_command_goes_on(
 
 def test_news_that_were_read_meanwhile_are_no_news(watch: Watch, market: Market) -> None:
     assert watch.wait({"a": ZERO}, 0, None) == set()
+    connections = market.client.info("stats")["total_connections_received"]
     market.client.xadd("a", {"n": 1}, id="1-0")
     thread = later(market, lambda: market.client.xadd("a", {"n": 1}, id="2-0"))
     assert watch.wait({"a": EntryId(1)}, LONG_MS, None) == {"a"}
     thread.join()
     assert watch.wait({"a": EntryId(2)}, 20, None) == set()
+    assert market.client.info("stats")["total_connections_received"] == connections
 
 
-def test_the_streams_waited_for_may_change(watch: Watch, market: Market) -> None:
+def test_the_streams_waited_for_may_change(
+    watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_MS_MAX", 2 * LONG_MS)
     assert watch.wait({"a": EntryId(5)}, 0, None) == set()
     thread = later(market, lambda: market.client.xadd("b", {"n": 1}, id="1-0"))
     assert watch.wait({"a": EntryId(5), "b": ZERO}, LONG_MS, None) == {"b"}
@@ -115,6 +120,8 @@ def test_the_streams_waited_for_may_change(watch: Watch, market: Market) -> None
     assert watch.wait({"a": EntryId(2)}, LONG_MS, None) == {"a"}, "it began anew"
     market.client.xadd("b", {"n": 1}, id="2-0")
     assert watch.wait({"a": EntryId(3)}, 20, None) == set(), "nobody asks for the other one"
+    assert watch.wait({}, 0, None) == set()
+    eventually(lambda: blocked(market.client) == 0, "nothing waits in the server")
 
 
 def test_a_command_that_ended_in_the_server_is_sent_again(
