@@ -245,7 +245,8 @@ class Lanes:
 
     def acknowledge(self, source: Source, entries: Iterable[EntryId]) -> None:
         """Let entries be acknowledged that no handler needs to see."""
-        self._done.setdefault(source, []).extend(entries)
+        if some := list(entries):
+            self._done.setdefault(source, []).extend(some)
 
     def take_failed(self) -> list[Work]:
         """Return the works whose next attempt the server is to count."""
