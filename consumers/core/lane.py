@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from consumers.core.ids import ZERO, EntryId
+from consumers.core.work import Gap, Work
 from publisher.wire import Bar, Series
 
 
@@ -26,29 +27,6 @@ class Phase(Enum):
     WAITING = "waiting"
     RECOVERING = "recovering"
     LIVE = "live"
-
-
-@dataclass(slots=True, eq=False)
-class Work:
-    """A bar in hand."""
-
-    lane: Lane
-    entry: EntryId
-    bar: Bar
-    attempt: int = 1
-    handlers_done: int = 0
-    """Handlers that have already taken the bar; a retry begins after them."""
-    dropped: bool = False
-    """The group was made again, so the bar will be delivered anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Bars between these two open times never reached this process."""
-
-    series: Series
-    from_ms: int
-    to_ms: int
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +48,8 @@ class Lane:
     """Other members read this series too, so not every bar comes here."""
     wanted: bool = True
     queue: deque[Work] = field(default_factory=deque)
+    out: int = 0
+    """How many of the queue, from its front, are at a handler."""
     unacked: set[EntryId] = field(default_factory=set)
     opened_ms: int | None = None
     """Open time of the newest bar that arrived."""
@@ -91,7 +71,7 @@ class Lane:
         if entry in self.unacked:
             return None
         self.unacked.add(entry)
-        work = Work(self, entry, bar)
+        work = Work(self, entry, bar=bar)
         if not self.queue or self.queue[-1].entry < entry:
             self.queue.append(work)
         else:
@@ -133,6 +113,7 @@ class Lane:
         for work in self.queue:
             work.dropped = True
         self.queue.clear()
+        self.out = 0
         self.unacked.clear()
         self.phase, self.barrier = Phase.LIVE, None
         self.cursor = self.seen = position

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from consumers.core.ids import EntryId
-from consumers.core.lane import Gap, Lane, Phase, Work
+from consumers.core.lane import Lane, Phase
+from consumers.core.work import Failure, Gap, Work
 from publisher.wire import Bar, Series
 
 LANE_PREFETCH_MAX: Final = 100
 """Bars of one series in hand beyond which it is not read; one read may add as many again."""
 PREFETCH_MAX: Final = 5_000
 """Bars in hand beyond which nothing is read; series that wait for a retry do not count."""
+
+NEVER_MS: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Lanes:
 
     by_series: dict[Series, Lane] = field(default_factory=dict)
     """Every series ever seen: one that was let go keeps its position."""
+    valid_until_ms: int = NEVER_MS
+    """Beyond it nothing is handed out: the leases may be another member's by then."""
     _ready: deque[Lane] = field(default_factory=deque)
     _parked: set[Lane] = field(default_factory=set)
     _due: list[tuple[int, int, Work]] = field(default_factory=list)
@@ -70,35 +75,79 @@ class Lanes:
         return gap
 
     def take(self, now_ms: int) -> Work | None:
-        """Return the next bar for a handler, None where none is due."""
+        """Return the next work for a handler, None where none is due or may be handed out.
+
+        Its series hands out nothing more until `finish`, `park`, `bury` or `give_back`.
+        """
+        works = self.take_batch(now_ms, lambda _: (None, 1))
+        return works[0] if works else None
+
+    def take_batch(
+        self, now_ms: int, batch_of: Callable[[Work], tuple[Hashable, int]]
+    ) -> list[Work]:
+        """Return works that are handled together, those of a series in order.
+
+        `batch_of` tells of a work which batch it belongs in and how many that
+        holds. Every work is answered for by `finish`, `park`, `bury` or
+        `give_back`, those of a series in order; the first three of one series end
+        its part of the batch for `park` and `bury`: what follows comes again.
+        """
         while self._due and (self._due[0][2].dropped or self._due[0][0] <= now_ms):
             work = heapq.heappop(self._due)[2]
             if not work.dropped:
                 self._parked.discard(work.lane)
                 self._ready.append(work.lane)
-        return self._ready.popleft().queue[0] if self._ready else None
+        if not self._ready or now_ms > self.valid_until_ms:
+            return []
+        key, size = batch_of(self._ready[0].queue[0])
+        batch: list[Work] = []
+        for lane in list(self._ready):
+            works: list[Work] = []
+            for work in lane.queue:
+                if len(batch) + len(works) >= size or batch_of(work)[0] != key:
+                    break
+                works.append(work)
+            if works:
+                self._ready.remove(lane)
+                lane.out = len(works)
+                batch += works
+            if len(batch) >= size:
+                break
+        return batch
 
     def next_due_ms(self) -> int | None:
         """Return when the next parked bar is due."""
         return self._due[0][0] if self._due else None
 
     def finish(self, work: Work) -> None:
-        """Note that every handler took the bar: it can be acknowledged."""
+        """Note that every handler took the work: it can be acknowledged."""
         if work.dropped:
             return
         lane = work.lane
         lane.queue.popleft()
         lane.processed = max(lane.processed, work.entry)
         self._done.setdefault(lane, []).append(work.entry)
-        if lane.queue:
+        lane.out -= 1
+        if lane.queue and not lane.out:
             self._ready.append(lane)
 
+    def give_back(self, work: Work) -> None:
+        """Take back, for the next turn, a work that was handed out and not handled."""
+        if not work.dropped and work.lane.out:
+            work.lane.out = 0
+            self._ready.append(work.lane)
+
     def park(self, work: Work, due_ms: int) -> None:
-        """Keep a bar that failed until it is due again."""
+        """Keep a work that failed until it is due again; its attempt is counted."""
         work.attempt += 1
         if not work.dropped:
+            work.lane.out = 0
             self._parked.add(work.lane)
             heapq.heappush(self._due, (due_ms, next(self._serial), work))
+
+    def bury(self, work: Work, failure: Failure) -> None:
+        """Give up on a work: the reader makes it a dead letter, then acknowledges it."""
+        raise NotImplementedError(f"{work.entry}: {failure.reason}")
 
     def take_done(self) -> dict[Lane, list[EntryId]]:
         """Return what is to be acknowledged; put it back where that fails."""

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from consumers.core.backoff import BUS_BACKOFF, Backoff
 from consumers.core.ids import SEQUENCE_MAX, ZERO, EntryId
-from consumers.core.lane import Gap, Lane, Phase
+from consumers.core.lane import Lane, Phase
 from consumers.core.lanes import LANE_PREFETCH_MAX, PREFETCH_MAX, Lanes
 from consumers.core.patterns import Pattern
 from consumers.core.start import Start
 from consumers.core.times import parse_time_ms
+from consumers.core.work import Gap
 from consumers.errors import PatternInvalid, StartInvalid
 from publisher.wire import Bar, Series
 
@@ -197,7 +198,7 @@ def test_series_take_turns() -> None:
         lanes.accept(other, entry(number), bar(number, ETH))
     turns = []
     while (work := lanes.take(0)) is not None:
-        turns.append(work.bar.series)
+        turns.append(work.lane.series)
         lanes.finish(work)
     assert turns == [BTC, ETH, BTC, ETH]
 
