@@ -7,10 +7,12 @@ ConsumerError (retryable = False)
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes what it is registered for
 │ ├ TargetInvalid       `module:function` leads nowhere
+│ ├ NameTaken           another process came with this member's name
 │ └ FrameUnavailable    pandas is not installed
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ HandlerFailed         a handler failed, and the policy is to stop then
 ├ StreamRefused         the key holds something else; that series only
+├ Fenced                another member took the series over; let it go, never retry
 ├ SinkError
 │ ├ SinkUnavailable*    the sink cannot take the bar now
 │ └ SinkRejected        it never will
@@ -55,6 +57,10 @@ class TargetInvalid(UsageError):
     """The text `module:function` does not lead to a function."""
 
 
+class NameTaken(UsageError):
+    """Another process has come with the same name in the same group."""
+
+
 class FrameUnavailable(UsageError):
     """A data frame was asked for without pandas."""
 
@@ -72,6 +78,15 @@ class HandlerFailed(ConsumerError):
 
 class StreamRefused(ConsumerError):
     """The key of a series does not hold a stream."""
+
+
+class Fenced(ConsumerError):
+    """The stream was taken over with a higher fencing token: nothing was done."""
+
+    def __init__(self, message: str, token: int) -> None:
+        """Keep the highest token that the stream has seen."""
+        super().__init__(message)
+        self.token = token
 
 
 class SinkError(ConsumerError):
