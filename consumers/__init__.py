@@ -10,8 +10,11 @@ def trade(bar): ...
 app.run()
 """
 
+from consumers import errors
 from consumers.app import Consumer
+from consumers.context import Context
 from consumers.core.backoff import Backoff
+from consumers.core.work import Gap
 from consumers.errors import ConsumerError
 from consumers.follow import follow
 from consumers.history import read_bars, read_frame
@@ -24,8 +27,11 @@ __all__ = [
     "Bar",
     "Consumer",
     "ConsumerError",
+    "Context",
+    "Gap",
     "Series",
     "Tuning",
+    "errors",
     "follow",
     "load_target",
     "read_bars",

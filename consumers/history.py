@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from bus.connection import Client
 from consumers.core.times import parse_time_ms
-from consumers.errors import EntryInvalid, FrameUnavailable, UsageError
+from consumers.errors import EntryInvalid, UsageError
 from consumers.shell.bus import Bus
+from consumers.shell.frames import frame_by_time, require_frames
 from consumers.shell.streams import Entry, backwards, forwards
 from publisher.wire import Bar, EntryMalformed, Series, decode_bar
 
@@ -72,21 +73,11 @@ def read_frame(
     Columns are open, high, low, close and volume, all floats; a missing volume
     is NaN. Raises FrameUnavailable where pandas is not installed.
     """
-    try:
-        import pandas as pd  # noqa: PLC0415 - an extra, loaded only where it is used
-    except ImportError as error:
-        raise FrameUnavailable(
-            "read_frame needs pandas: install it with `pip install 'tvbus[pandas]'`"
-        ) from error
+    require_frames("read_frame")
     bars = read_bars(
         series, start, end, last=last, corrected=corrected, redis_url=redis_url, prefix=prefix
     )
-    columns = {
-        name: pd.array([getattr(bar, name) for bar in bars], dtype="float64")
-        for name in ("open", "high", "low", "close", "volume")
-    }
-    opened = pd.to_datetime([bar.open_time_ms for bar in bars], unit="ms", utc=True)
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(opened, name="open_time"))
+    return frame_by_time(bars)
 
 
 def _range(start: Time | None, end: Time | None) -> tuple[str, str]:

@@ -137,9 +137,9 @@ class Lanes:
             work.lane.out = 0
             self._ready.append(work.lane)
 
-    def park(self, work: Work, due_ms: int) -> None:
-        """Keep a work that failed until it is due again; its attempt is counted."""
-        work.attempt += 1
+    def park(self, work: Work, due_ms: int, *, counted: bool = True) -> None:
+        """Keep a work that failed until it is due again; its attempt is counted if it counts."""
+        work.attempt += counted
         if not work.dropped:
             work.lane.out = 0
             self._parked.add(work.lane)

@@ -63,6 +63,7 @@ class Counts:
     handled: int = 0
     failed: int = 0
     claimed: int = 0
+    skipped: int = 0
     trimmed: int = 0
     dead_lettered: int = 0
     gaps: int = 0
