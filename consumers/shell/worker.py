@@ -11,7 +11,7 @@ import inspect
 import queue
 import random
 import traceback
-from collections.abc import Awaitable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Container, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -99,9 +99,12 @@ class Worker:
 
     def _batch_of(self, work: Work) -> tuple[Hashable, int]:
         subscription = self._next(work)
-        if subscription is None or not subscription.batch or work.alone or self._overdue(work):
+        if subscription is None or not subscription.batch or self._goes_alone(work):
             return None, 1
         return subscription, subscription.batch
+
+    def _goes_alone(self, work: Work) -> bool:
+        return work.alone or work.replay_of is not None or self._overdue(work) is not None
 
     def _next(self, work: Work) -> Subscription | None:
         every = self.subscriptions.of(work)
@@ -169,8 +172,7 @@ class Worker:
             subscription = self._next(work)
             if subscription is not None and not subscription.batch and not work.dropped:
                 return Call(subscription, call.works)
-        done = [x for x in call.works if self._next(x) is None]
-        self._finish(done)
+        self._finish([x for x in call.works if self._next(x) is None])
         self._give_back(x for x in call.works if self._next(x) is not None)
         return None
 
@@ -198,25 +200,31 @@ class Worker:
             self._tell(call, error, retry_in_ms=0, exc_info=True)
             self._give_back(call.works)
             return
-        firsts = list({id(x.lane): x for x in reversed(call.works)}.values())
+        firsts = {id(x.lane): x for x in reversed(call.works)}.values()
         for work in firsts:
             work.failures += 1
         most = max(firsts, key=lambda x: x.failures)
         verdict = self.policy.judge(error, most.attempt, most.failures, self.rng)
+        if call.works[0].replay_of is not None:
+            # A person asked for it, and asks again.
+            verdict = GiveUp("dead-letter")
         if isinstance(verdict, GiveUp):
             (work,) = call.works
             reason = f"{call.subscription.handler.name}: {type(error).__name__}: {error}"
             self._give_up(work, call.subscription, verdict, reason, error)
             return
         self._tell(call, error, retry_in_ms=verdict.wait_ms, exc_info=most.failures == 1)
-        self._park(firsts, verdict)
+        self._park(call.works, set(firsts), verdict)
 
-    def _park(self, works: Sequence[Work], verdict: Retry) -> None:
+    def _park(self, works: Sequence[Work], firsts: Container[Work], verdict: Retry) -> None:
         """Try the first of each series again later; what follows it waits for it."""
         with self.desk.lock:
             due_ms = self.desk.clock.monotonic_ms() + verdict.wait_ms
             for work in works:
-                self.desk.lanes.park(work, due_ms, counted=verdict.counted)
+                if work in firsts:
+                    self.desk.lanes.park(work, due_ms, counted=verdict.counted)
+                else:
+                    self.desk.lanes.give_back(work)
 
     def _give_up(
         self,
