@@ -18,6 +18,7 @@ from consumers.core.work import Gap
 from consumers.errors import ConsumerError
 from consumers.follow import follow
 from consumers.history import read_bars, read_frame
+from consumers.join import join
 from consumers.shell.threads import Tuning
 from consumers.target import load_target
 from publisher.wire import Bar, Series
@@ -33,6 +34,7 @@ __all__ = [
     "Tuning",
     "errors",
     "follow",
+    "join",
     "load_target",
     "read_bars",
     "read_frame",

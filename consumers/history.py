@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus.connection import Client
@@ -29,6 +30,7 @@ def read_bars(
     corrected: bool = True,
     redis_url: str | None = None,
     prefix: str | None = None,
+    state_dir: Path | None = None,
 ) -> list[Bar]:
     """Return the closed bars of a series that open from `start` up to, not including, `end`.
 
@@ -41,7 +43,7 @@ def read_bars(
     low, high = _range(start, end)
     if last is not None and last < 1:
         raise UsageError(f"last must be at least 1, was {last!r}")
-    bus = Bus.find(redis_url, prefix)
+    bus = Bus.find(redis_url, prefix, state_dir)
     client = bus.open()
     try:
         key = bus.keys.bars(wanted)
@@ -67,6 +69,7 @@ def read_frame(
     corrected: bool = True,
     redis_url: str | None = None,
     prefix: str | None = None,
+    state_dir: Path | None = None,
 ) -> pd.DataFrame:
     """Return what `read_bars` returns as a DataFrame, indexed by open time in UTC.
 
@@ -75,7 +78,14 @@ def read_frame(
     """
     require_frames("read_frame")
     bars = read_bars(
-        series, start, end, last=last, corrected=corrected, redis_url=redis_url, prefix=prefix
+        series,
+        start,
+        end,
+        last=last,
+        corrected=corrected,
+        redis_url=redis_url,
+        prefix=prefix,
+        state_dir=state_dir,
     )
     return frame_by_time(bars)
 
