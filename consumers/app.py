@@ -104,10 +104,9 @@ class Consumer(Registry):
         With `wait=False`, `run` raises BusUnreachable when no bus is there at the
         start; otherwise it waits for one. Raises UsageError or SettingsInvalid.
         """
-        super().__init__()
+        super().__init__(unordered=unordered)
         self.group = _checked_name("group", group)
         self.name = _checked_name("name", name or f"{socket.gethostname()}-{os.getpid()}")
-        self.unordered = unordered
         self.policy = Policy(failure, attempts, retry)
         self._lease_ms = _checked_lease(lease_ms)
         self._start = None if start is None else Start.parse(start)
@@ -189,7 +188,7 @@ class Consumer(Registry):
         desk, client = self._desk, connect_writer(self._bus.url())
         try:
             lookup = BusLookup(client, self._bus.keys)
-            caller = Caller(self.group, desk.clock, lookup, ordered=not self.unordered)
+            caller = Caller(self.group, desk.clock, lookup)
             Worker(desk, self.subscriptions, caller, self.policy).run()
         finally:
             client.close()

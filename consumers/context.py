@@ -31,8 +31,6 @@ class Context:
     None for a gap without a bar."""
     series: Series | None = None
     """None for an event."""
-    ordered: bool = True
-    """False where the consumer is `unordered`: an older bar may come after a newer one."""
     replay_of: str | None = None
     """The ID of the dead letter, where a person had the entry handed over again."""
     _look_up: Callable[[Series], Mapping[str, str]] = field(default=_nothing, repr=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from consumers.context import Context
-from consumers.core.handlers import Handler
+from consumers.core.handlers import IN_ORDER_ONLY, Handler
 from consumers.core.patterns import Pattern
 from consumers.core.wants import BATCH_MAX, Subscription, Subscriptions, Wanted
 from consumers.core.work import Gap
@@ -40,7 +40,8 @@ class Registry:
     of them returned; where one fails, the attempt that follows begins with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, unordered: bool = False) -> None:
+        self.unordered = unordered
         self.subscriptions = Subscriptions()
 
     @overload
@@ -146,7 +147,19 @@ class Registry:
 
         def register(call: Any) -> Any:
             handler = Handler.inspect(call, takes)
+            self._check_order(handler, wanted)
             self.subscriptions.add(Subscription(wanted, handler, parsed, **options))
             return call
 
         return register
+
+    def _check_order(self, handler: Handler, wanted: Wanted) -> None:
+        if not getattr(handler.call, IN_ORDER_ONLY, False):
+            return
+        if wanted is not Wanted.BARS:
+            raise HandlerInvalid(f"{handler.name} keeps a position: register it with @app.on alone")
+        if self.unordered:
+            raise HandlerInvalid(
+                f"{handler.name} keeps a position, so it needs the order that an unordered "
+                "consumer does not have"
+            )

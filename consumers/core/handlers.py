@@ -9,6 +9,9 @@ from typing import Any, Final
 
 from consumers.errors import HandlerInvalid
 
+IN_ORDER_ONLY: Final = "in_order_only"
+"""A function with this attribute keeps a position, so it needs the bars in order."""
+
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 

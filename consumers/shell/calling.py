@@ -23,7 +23,6 @@ class Caller:
     group: str
     clock: Clock
     lookup: Lookup
-    ordered: bool = True
 
     def call(self, subscription: Subscription, works: Sequence[Work]) -> object:
         """Call the handler; return what it returns, which may have to be awaited."""
@@ -94,9 +93,7 @@ class Caller:
         replay_of: EntryId | None,
     ) -> Context:
         replay = None if replay_of is None else str(replay_of)
-        return Context(
-            self.group, entry_id, attempt, lag_ms, series, self.ordered, replay, self._info
-        )
+        return Context(self.group, entry_id, attempt, lag_ms, series, replay, self._info)
 
     def _info(self, series: Series) -> Mapping[str, str]:
         return self.lookup.info(series, self.clock.monotonic_ms())
