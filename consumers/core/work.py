@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from consumers.core.ids import EntryId
@@ -24,7 +25,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Bars between these two open times, ms, never reached this group."""
+    """Bars after one open time and up to another, ms, never reached this group."""
 
     series: Series
     from_ms: int
@@ -46,6 +47,8 @@ class Work:
     event: Mapping[str, Any] | None = None
     gap: Gap | None = None
     """To be told before the bar is handed over."""
+    fields: Mapping[bytes, bytes] = MappingProxyType({})
+    """What stands in the entry; a dead letter keeps it."""
     attempt: int = 1
     """Counted by the server, so over restarts and take-overs too."""
     handlers_done: int = 0
@@ -58,6 +61,8 @@ class Work:
     """The dead letter that this is handed over again from."""
     also: tuple[EntryId, ...] = ()
     """Trimmed entries that belong to the gap and are acknowledged with it."""
+    touched: bool = False
+    """A handler has had it since the server last counted an attempt."""
     dropped: bool = False
     """The series went to another member, or will be delivered anew: hand it to nobody."""
 

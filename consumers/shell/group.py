@@ -8,15 +8,30 @@ nothing is repeated in secret.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis.exceptions import RedisError, ResponseError
 
 from bus.connection import Client
+from bus.scripts import Call, Script, run
 from consumers.core.ids import EntryId
 from consumers.core.start import Start
-from consumers.errors import ConsumerError
-from consumers.shell.streams import Entry
+from consumers.errors import ConsumerError, GroupUnavailable
+from consumers.shell.replies import created, position, refusal
+from consumers.shell.streams import PAGE, Entry, named, start_position, translated
+from consumers.shell.watch import Watch
 from publisher.wire import Keys
+
+PORTIONS_MAX: Final = 1_000
+"""Calls of PAGE entries each that one take-over of a stream may need; beyond, it is not now."""
+
+_TAKE_OVER: Final = Script.read("consumers.shell", "fence", "take_over")
+_SERVE: Final = Script.read("consumers.shell", "fence", "serve")
+_RETRY: Final = Script.read("consumers.shell", "fence", "retry")
+_HAND_OVER: Final = Script.read("consumers.shell", "fence", "hand_over")
+_CHECKPOINT: Final = Script.read("consumers.shell", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +105,34 @@ class Group:
 
     def __init__(self, client: Client, keys: Keys, group: str, member: str) -> None:
         """Take a client for blocking reads; it stays the caller's to close."""
-        raise NotImplementedError
+        self._client = client
+        self._keys = keys
+        self._watch = Watch(client)
+        self.group = group
+        self.member = member
 
     def look(self, keys: Sequence[str]) -> list[GroupState | ConsumerError | None]:
         """Tell of each stream where the group stands, None where it does not exist."""
-        raise NotImplementedError
+        replies = self._pipeline(
+            command
+            for key in keys
+            for command in (("XINFO GROUPS", key), ("XPENDING", key, self.group))
+        )
+        return [self._state(replies[i], replies[i + 1]) for i in range(0, len(replies), 2)]
+
+    def _state(self, groups: Any, pending: Any) -> GroupState | ConsumerError | None:
+        if isinstance(groups, ResponseError):
+            return None if "no such key" in str(groups) else named(groups)
+        for line in groups:
+            if line["name"] == self.group.encode():
+                delivered = EntryId.parse(line["last-delivered-id"])
+                lowest = pending["min"] if isinstance(pending, dict) else None
+                return GroupState(position(delivered, lowest), delivered)
+        return None
 
     def start_position(self, key: str, start: Start) -> EntryId:
         """Return the position that a start rule means in this stream now."""
-        raise NotImplementedError
+        return start_position(self._client, key, start)
 
     def create(self, positions: Mapping[str, EntryId]) -> dict[str, bool | ConsumerError]:
         """Create the group where it is missing; tell of each stream whether it was.
@@ -106,7 +140,11 @@ class Group:
         A stream that does not exist yet is made, empty, so that nothing
         published from now on is missed.
         """
-        raise NotImplementedError
+        replies = self._pipeline(
+            ("XGROUP", "CREATE", key, self.group, str(position), "MKSTREAM")
+            for key, position in positions.items()
+        )
+        return {key: created(reply) for key, reply in zip(positions, replies, strict=True)}
 
     def take_over(self, requests: Mapping[str, int]) -> dict[str, TakenOver | ConsumerError]:
         """Let this member rule streams (key → token); nobody with a lower token reads on.
@@ -115,14 +153,51 @@ class Group:
         change, but for the lowest entry's: it may have been at a handler, so it counts
         as tried once more. Doing it again with the same token changes nothing.
         """
-        raise NotImplementedError
+        taken: dict[str, TakenOver | ConsumerError] = {}
+        moved = dict.fromkeys(requests, 0)
+        trimmed: dict[str, list[EntryId]] = {key: [] for key in requests}
+        left = list(requests)
+        for _ in range(PORTIONS_MAX):
+            calls = [self._call(_TAKE_OVER, key, requests[key], PAGE) for key in left]
+            for key, reply in zip(list(left), self._run(calls), strict=True):
+                if isinstance(reply, ConsumerError):
+                    taken[key] = reply
+                    left.remove(key)
+                    continue
+                _, is_done, number, gone, delivered, lowest = reply
+                moved[key] += number
+                trimmed[key] += map(EntryId.parse, gone)
+                if is_done:
+                    end = EntryId.parse(delivered)
+                    gone = tuple(sorted(trimmed[key]))
+                    taken[key] = TakenOver(position(end, lowest), end, moved[key], gone)
+                    left.remove(key)
+            if not left:
+                break
+        for key in left:
+            taken[key] = GroupUnavailable(f"{key} has more pending than goes at once")
+        return taken
 
     def serve(self, requests: Sequence[Serving]) -> list[Served | ConsumerError]:
         """Acknowledge and read each stream, where it is still ours; never blocks.
 
         Reading own pending entries changes no delivery count.
         """
-        raise NotImplementedError
+        calls = [
+            self._call(
+                _SERVE,
+                x.key,
+                x.token,
+                ">" if x.cursor is None else str(x.cursor),
+                x.count,
+                *map(str, x.acks),
+            )
+            for x in requests
+        ]
+        return [
+            reply if isinstance(reply, ConsumerError) else _served(reply[1])
+            for reply in self._run(calls)
+        ]
 
     def raise_attempt(self, key: str, token: int, entry: EntryId) -> int:
         """Count one more attempt at an own pending entry; return its number.
@@ -131,11 +206,18 @@ class Group:
         (trimmed, or somebody acknowledged it by hand). Raises what is told in place
         by the other calls.
         """
-        raise NotImplementedError
+        [reply] = self._run([self._call(_RETRY, key, token, str(entry))])
+        if isinstance(reply, ConsumerError):
+            raise reply
+        return int(reply[1])
 
     def hand_over(self, leaving: Sequence[Leaving]) -> list[ConsumerError | None]:
         """Acknowledge, and leave the rest pending for the next holder."""
-        raise NotImplementedError
+        calls = [
+            self._call(_HAND_OVER, x.key, x.token, int(x.untouched), *map(str, x.acks))
+            for x in leaving
+        ]
+        return [x if isinstance(x, ConsumerError) else None for x in self._run(calls)]
 
     def wait(
         self, after: Mapping[str, EntryId], block_ms: int, wake: int | None = None
@@ -147,11 +229,16 @@ class Group:
         read (a socket or pipe that another thread writes to; it is not read here).
         A deleted stream or group is not noticed: `serve` with count 0 tells.
         """
-        raise NotImplementedError
+        return self._watch.wait(after, block_ms, wake)
 
     def checkpoints(self, names: Collection[str]) -> dict[str, EntryId]:
         """Return the positions kept beside the streams, of names that have one."""
-        raise NotImplementedError
+        wanted = list(names)
+        if not wanted:
+            return {}
+        with translated():
+            found: Any = self._client.hmget(self._keys.group(self.group, "checkpoints"), wanted)
+        return {name: EntryId.parse(text) for name, text in zip(wanted, found, strict=True) if text}
 
     def save_checkpoints(self, positions: Mapping[str, EntryId], tokens: Mapping[str, int]) -> None:
         """Keep positions (name → all up to here is acknowledged) beside the streams.
@@ -159,8 +246,47 @@ class Group:
         A name counts only while this member holds its lease by this token; one without
         a token only ever rises.
         """
-        raise NotImplementedError
+        keys = (self._keys.group(self.group, x) for x in ("leases", "checkpoints"))
+        parts = [
+            part
+            for name, position in positions.items()
+            for part in (name, tokens.get(name, ""), str(position))
+        ]
+        with translated():
+            [reply] = run(self._client, [Call(_CHECKPOINT, tuple(keys), (self.member, *parts))])
+        if isinstance(reply, RedisError):
+            raise named(reply) from reply
 
     def close(self) -> None:
         """Give back the connections on which `wait` waits."""
-        raise NotImplementedError
+        self._watch.close()
+
+    def _call(self, script: Script, key: str, token: int, *arguments: Any) -> Call:
+        return Call(script, (key,), (self.group, f"{self.member}#{token}", token, *arguments))
+
+    def _run(self, calls: Sequence[Call]) -> list[Any]:
+        """Return each call's reply, or what is wrong with its stream."""
+        with translated():
+            replies = run(self._client, calls)
+        return [
+            refusal(call.keys[0], self.group, self.member, reply) or reply
+            for call, reply in zip(calls, replies, strict=True)
+        ]
+
+    def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        with translated():
+            return pipeline.execute(raise_on_error=False)
+
+
+def _served(lines: Any) -> Served:
+    entries: list[Entry] = []
+    attempts: dict[EntryId, int] = {}
+    for raw, flat, *deliveries in lines:
+        entry, fields = EntryId.parse(raw), iter(flat)
+        entries.append((entry, dict(zip(fields, fields, strict=True))))
+        if deliveries and deliveries[0] > 1:
+            attempts[entry] = deliveries[0]
+    return Served(entries, attempts)
