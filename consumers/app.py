@@ -8,6 +8,8 @@ import re
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -110,7 +112,7 @@ class Consumer(Registry):
         self.policy = Policy(failure, attempts, retry)
         self._lease_ms = _checked_lease(lease_ms)
         self._start = None if start is None else Start.parse(start)
-        self._bus = Bus.find(redis_url, prefix, state_dir)
+        self.bus = Bus.find(redis_url, prefix, state_dir)
         self._wait = wait
         self._tuning = tuning or Tuning()
         self._desk = Desk()
@@ -124,6 +126,15 @@ class Consumer(Registry):
     def bus_trouble(self) -> str:
         """Why nothing comes from the bus now; empty while all is well."""
         return self._desk.bus_trouble
+
+    @contextmanager
+    def served_by(self, desk: Desk) -> Iterator[None]:
+        """Let another desk be this consumer's for a while: for tests."""
+        before, self._desk = self._desk, desk
+        try:
+            yield
+        finally:
+            self._desk = before
 
     def stop(self) -> None:
         """Ask `run` to return after the bar in hand. Any thread may call it."""
@@ -162,7 +173,7 @@ class Consumer(Registry):
             logs.configure(settings.log_format, settings.log_level, sys.stderr, hooks=False)
 
     def _serve(self, client: Client) -> None:
-        desk, keys = self._desk, self._bus.keys
+        desk, keys = self._desk, self.bus.keys
         group = Competing(client, self.group, self.name, keys.dead(self.group))
         attacher = Attacher(
             desk,
@@ -185,9 +196,9 @@ class Consumer(Registry):
             log.info("consumer.stopped", group=self.group, handled=desk.counts.handled)
 
     def _work(self) -> None:
-        desk, client = self._desk, connect_writer(self._bus.url())
+        desk, client = self._desk, connect_writer(self.bus.url())
         try:
-            lookup = BusLookup(client, self._bus.keys)
+            lookup = BusLookup(client, self.bus.keys)
             caller = Caller(self.group, desk.clock, lookup)
             Worker(desk, self.subscriptions, caller, self.policy).run()
         finally:
@@ -199,7 +210,7 @@ class Consumer(Registry):
         rng = random.Random()  # noqa: S311 - spreads retries, guards nothing
         while not self._desk.stopping:
             try:
-                self._bus.open().close()
+                self.bus.open().close()
             except BusUnreachable as error:
                 if not self._wait:
                     raise
@@ -208,7 +219,7 @@ class Consumer(Registry):
                     log.warning("bus.awaited", error=str(error))
                 self._pause(BUS_BACKOFF.wait_ms(failures, rng))
                 continue
-            url = self._bus.url()
+            url = self.bus.url()
             log.info("bus.found", address=address(url))
             return connect_reader(url)
         return None

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from consumers.core.handlers import Handler
 from consumers.core.patterns import Pattern
+from consumers.core.wishes import Wishes
 from consumers.core.work import Kind, Work
 from publisher.wire import Series
 
@@ -73,14 +74,20 @@ class Subscriptions:
         self._series.clear()
         self._events.clear()
 
-    def patterns(self, *wanted: Wanted) -> list[Pattern]:
-        """Return the series that handlers of these kinds want."""
-        return [x for one in self._of(*wanted) for x in one.patterns]
+    @property
+    def wishes(self) -> Wishes:
+        """What is to be read for them."""
+        return Wishes(
+            bars=self._patterns(Wanted.BARS, Wanted.GAPS),
+            corrections=self._patterns(Wanted.CORRECTIONS),
+            forming=self._patterns(Wanted.FORMING),
+            events=any(self._of(Wanted.EVENTS, Wanted.INTERVALS)),
+        )
 
     @property
-    def wants_events(self) -> bool:
-        """Whether the bus' events are read at all."""
-        return any(self._of(Wanted.EVENTS, Wanted.INTERVALS))
+    def batch_max(self) -> int:
+        """The most bars that a handler wants at once."""
+        return max((x.batch for x in self.every), default=0)
 
     def of(self, work: Work) -> tuple[Subscription, ...]:
         """Return whom an entry goes to, in order.
@@ -114,6 +121,9 @@ class Subscriptions:
             both = self._of(Wanted.EVENTS, Wanted.INTERVALS)
             self._events[key] = tuple(x for x in both if x.wants_event(event))
         return self._events[key]
+
+    def _patterns(self, *wanted: Wanted) -> list[Pattern]:
+        return [x for one in self._of(*wanted) for x in one.patterns]
 
     def _of(self, *wanted: Wanted) -> Iterable[Subscription]:
         return (x for x in self.every if x.wanted in wanted)

@@ -104,4 +104,3 @@ def decode(kind: Kind, series: Series | None, fields: Mapping[bytes, bytes]) -> 
     if not isinstance(event, dict):
         raise EntryMalformed(f"an event must be a map, was {type(event).__name__}")
     return None, event
-

@@ -152,4 +152,3 @@ class Letters:
         for letter_id, name in replays.items():
             if name in lanes:
                 self.replay(lanes[name], letter_id)
-

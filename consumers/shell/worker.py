@@ -22,6 +22,7 @@ from consumers.core.wants import Subscription, Subscriptions
 from consumers.core.work import Failure, Work
 from consumers.errors import HandlerFailed
 from consumers.shell.calling import Caller
+from consumers.shell.forming import FormingCalls
 from consumers.shell.loop import Loop
 from consumers.shell.threads import Desk
 from publisher.wire import Series
@@ -57,12 +58,20 @@ class Worker:
     policy: Policy = field(default_factory=Policy)
     rng: random.Random = field(default_factory=random.Random)
     loop: Loop = field(default_factory=Loop)
+    raise_errors: bool = False
+    """For tests: what a handler raised goes through; the entry counts as done."""
+    _forming: FormingCalls = field(init=False)
     _awaited: int = 0
     _ended: queue.SimpleQueue[tuple[Call, BaseException | None]] = field(
         default_factory=queue.SimpleQueue
     )
     _unreported: int = 0
     _reported_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self._forming = FormingCalls(
+            self.desk, self.subscriptions, self.caller, self.loop, self.raise_errors
+        )
 
     def run(self) -> None:
         """Handle works until the desk stops; what is at a handler then is finished first."""
@@ -71,15 +80,15 @@ class Worker:
                 wait_ms = self.step()
                 if wait_ms > 0:
                     self.desk.worker_bell.wait(wait_ms)
-            while self._awaited:
+            while self.awaited:
                 self.desk.worker_bell.wait(WAIT_MS_MAX)
-                self._go_on()
+                self.go_on()
         finally:
             self.loop.close()
 
     def step(self) -> int:
         """Hand the next work to its handlers; return in how many ms there may be one."""
-        self._go_on()
+        self.go_on()
         if self._awaited >= AWAITED_MAX:
             return WAIT_MS_MAX
         desk = self.desk
@@ -89,13 +98,15 @@ class Worker:
         if works:
             self._begin(works)
             return 0
+        if self._forming.step():
+            return 0
         self._report()
         return WAIT_MS_MAX if due_ms is None else max(0, due_ms - desk.clock.monotonic_ms())
 
     @property
     def awaited(self) -> int:
         """How many calls of `async` handlers are on the way."""
-        return self._awaited
+        return self._awaited + self._forming.awaited
 
     def _batch_of(self, work: Work) -> tuple[Hashable, int]:
         subscription = self._next(work)
@@ -150,7 +161,7 @@ class Worker:
 
         self.loop.run(outcome, ended)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Go on with works whose handlers were awaited."""
         while not self._ended.empty():
             call, error = self._ended.get()
@@ -193,6 +204,9 @@ class Worker:
 
     def _failed(self, call: Call, error: Exception) -> None:
         self.desk.counts.failed += 1
+        if self.raise_errors:
+            self._finish(call.works)
+            raise error
         if len(call.works) > 1 and getattr(error, "retryable", None) is not True:
             # Which of them it was is found by handing each over by itself.
             for work in call.works:
