@@ -20,18 +20,17 @@ from bus.connection import Client, address, connect_reader, connect_writer
 from bus.errors import BusUnreachable
 from bus.settings import BusSettings
 from consumers.core.backoff import BUS_BACKOFF, HANDLER_BACKOFF, Backoff
+from consumers.core.lanes import LANE_PREFETCH_MAX
 from consumers.core.policy import ATTEMPTS_DEFAULT, FailurePolicy, Policy
 from consumers.core.start import Start
-from consumers.core.wants import Wanted
 from consumers.errors import HandlerInvalid, UsageError
 from consumers.registry import Registry
-from consumers.shell.attach import Attacher
 from consumers.shell.bus import Bus
 from consumers.shell.calling import Caller
-from consumers.shell.catalogue import Catalogue
-from consumers.shell.competing import RELEASED, Competing
+from consumers.shell.forming import FormingReader
 from consumers.shell.lookup import BusLookup
-from consumers.shell.reader import Reader
+from consumers.shell.membership import LEASE_MS
+from consumers.shell.reading import reader_of
 from consumers.shell.signals import stopping_by_signal
 from consumers.shell.threads import Counts, Desk, Tuning
 from consumers.shell.worker import Worker
@@ -42,8 +41,6 @@ log = structlog.get_logger("consumers")
 STOP_MS_MAX: Final = 5_000
 """How long a stop waits for the server after the bar in hand is finished."""
 
-LEASE_MS: Final = 5_000
-"""How long a member may be silent before others take its series over."""
 LEASE_MS_MIN: Final = 500
 LEASE_MS_MAX: Final = 600_000
 
@@ -174,33 +171,52 @@ class Consumer(Registry):
 
     def _serve(self, client: Client) -> None:
         desk, keys = self._desk, self.bus.keys
-        group = Competing(client, self.group, self.name, keys.dead(self.group))
-        attacher = Attacher(
+        desk.lanes.lane_prefetch_max = max(LANE_PREFETCH_MAX, self.subscriptions.batch_max)
+        reader = reader_of(
             desk,
-            group,
-            Catalogue(client, keys.catalogue),
+            client,
             keys,
-            self.subscriptions.patterns(Wanted.BARS, Wanted.GAPS),
-            self._start,
-            self._tuning,
+            group=self.group,
+            member=self.name,
+            wishes=self.subscriptions.wishes,
+            start=self._start,
+            tuning=self._tuning,
+            lease_ms=self._lease_ms,
         )
-        reader = Reader(desk, group, attacher, self._tuning)
         thread = threading.Thread(target=reader.run, name="tvbus-reader", daemon=True)
         log.info("consumer.started", group=self.group, name=self.name)
         thread.start()
         try:
-            self._work()
+            with self._forming():
+                self._work()
         finally:
             desk.close()
             thread.join(STOP_MS_MAX / 1000)
             log.info("consumer.stopped", group=self.group, handled=desk.counts.handled)
 
+    @contextmanager
+    def _forming(self) -> Iterator[None]:
+        """Read bars in progress in a thread of their own, where somebody wants them."""
+        if not self.subscriptions.wishes.forming:
+            yield
+            return
+        client = connect_reader(self.bus.url())
+        reader = FormingReader(self._desk, client, self.bus.keys, self.subscriptions)
+        thread = threading.Thread(target=reader.run, name="tvbus-forming", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            reader.stop()
+            thread.join(STOP_MS_MAX / 1000)
+            client.close()
+
     def _work(self) -> None:
-        desk, client = self._desk, connect_writer(self.bus.url())
+        client = connect_writer(self.bus.url())
         try:
             lookup = BusLookup(client, self.bus.keys)
-            caller = Caller(self.group, desk.clock, lookup)
-            Worker(desk, self.subscriptions, caller, self.policy).run()
+            caller = Caller(self.group, self._desk.clock, lookup)
+            Worker(self._desk, self.subscriptions, caller, self.policy).run()
         finally:
             client.close()
 
@@ -238,7 +254,7 @@ def _checked_lease(lease_ms: int) -> int:
 
 
 def _checked_name(what: str, value: str) -> str:
-    if not _NAME.fullmatch(value) or (what == "name" and value == RELEASED):
+    if not _NAME.fullmatch(value):
         raise UsageError(
             f"{what} must be 1 to 128 printable ASCII characters without white space "
             f"or braces, was {value!r}"

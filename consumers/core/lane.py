@@ -14,7 +14,7 @@ no other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -57,6 +57,8 @@ class Source:
     unacked: set[EntryId] = field(default_factory=set)
     trimmed: tuple[EntryId, ...] = ()
     """Pending entries that had left the stream when it was taken over, not told yet."""
+    attached: bool = False
+    """This process has read the stream, now or before."""
     kept: EntryId = ZERO
     """The position as it was last kept aside."""
     _acked: EntryId = ZERO
@@ -78,6 +80,7 @@ class Source:
         the highest entry that it was given, `checkpoint` the position kept aside.
         """
         self.phase, self.cursor, self.more = Phase.RECOVERING, ZERO, False
+        self.attached = True
         known = [x for x in (self.processed, position, checkpoint) if x and _is_bar(x)]
         self.opened_ms = max(known).ms if known else None
         self.proven = False
@@ -88,6 +91,7 @@ class Source:
 
     def detach(self) -> None:
         """Read nothing more; what was handled here stays known."""
+        self._acked = self.position
         self.phase = Phase.OUTSIDE
         self.unacked.clear()
         self.trimmed = ()
@@ -107,10 +111,10 @@ class Source:
         if self.phase is Phase.LIVE:
             self.phase, self.cursor = Phase.RECOVERING, max(self.unacked, default=ZERO)
 
-    def acknowledged(self, entries: list[EntryId]) -> None:
+    def acknowledged(self, entries: Sequence[EntryId]) -> None:
         """Note that the server has the acknowledgements."""
         self.unacked.difference_update(entries)
-        self._acked = max(self._acked, *entries)
+        self._acked = max((self._acked, *entries))
 
 
 def _is_bar(entry: EntryId) -> bool:

@@ -252,6 +252,14 @@ class Lanes:
         failed, self._failed = self._failed, []
         return [work for work in failed if not work.dropped]
 
+    def put_back_failed(self, works: Iterable[Work]) -> None:
+        """Return works whose attempt did not reach the server."""
+        self._failed += works
+
+    def done_of(self, source: Source) -> list[EntryId]:
+        """Return what is to be acknowledged of one stream, which is let go then."""
+        return list(self._done.get(source, ()))
+
     def plan(self) -> list[Reading]:
         """Decide what to read now; empty where there is nothing to read or no room."""
         lanes = self.held()

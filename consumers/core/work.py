@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from consumers.core.ids import EntryId
@@ -47,7 +46,7 @@ class Work:
     event: Mapping[str, Any] | None = None
     gap: Gap | None = None
     """To be told before the bar is handed over."""
-    fields: Mapping[bytes, bytes] = MappingProxyType({})
+    fields: Mapping[bytes, bytes] = field(default_factory=dict)
     """What stands in the entry; a dead letter keeps it."""
     attempt: int = 1
     """Counted by the server, so over restarts and take-overs too."""

@@ -22,7 +22,7 @@ from consumers.errors import ConsumerError
 from consumers.shell.calling import Caller
 from consumers.shell.loop import Loop
 from consumers.shell.streams import as_entry, translated
-from consumers.shell.threads import Bell, Desk
+from consumers.shell.threads import Desk, WakingBell
 from consumers.shell.watch import Watch
 from publisher.wire import Bar, EntryMalformed, Keys, Series, decode_bar
 
@@ -42,14 +42,20 @@ class FormingReader:
     subscriptions: Subscriptions
     rng: random.Random = field(default_factory=random.Random)
     _after: dict[Series, EntryId] = field(default_factory=dict)
-    _bell: Bell = field(default_factory=Bell)
+    _bell: WakingBell = field(default_factory=WakingBell)
+    _stopping: bool = False
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stopping = True
+        self._bell.ring()
 
     def run(self) -> None:
-        """Read until the desk closes; what ends it ends the consumer."""
+        """Read until it is asked to stop; what ends it ends the consumer."""
         failures = 0
         watch = Watch(self.client)
         try:
-            while not self.desk.closing:
+            while not self._stopping:
                 try:
                     self.read(watch)
                     failures = 0
@@ -72,7 +78,7 @@ class FormingReader:
             return
         by_key = {self.keys.forming(x): x for x in held}
         after = {key: self._after[x] for key, x in by_key.items()}
-        changed = watch.wait(after, BLOCK_MS, None)
+        changed = watch.wait(after, BLOCK_MS, self._bell.fileno())
         self._newest([by_key[key] for key in changed])
 
     def _held(self) -> list[Series]:

@@ -65,6 +65,10 @@ class Letters:
                 reason=letter.failure.reason,
             )
 
+    def next_ms(self) -> int | None:
+        """Return when a letter is to be written; None where there is none."""
+        return None if self._first() is None else self.due_ms
+
     def _first(self) -> Letter | None:
         with self.desk.lock:
             return next(iter(self.desk.lanes.letters), None)
@@ -96,11 +100,11 @@ class Letters:
             if entry in self.desk.lanes.replaying:
                 return
         key = self.keys.dead(self.group)
-        with translated():
-            found: Any = self.client.xrange(key, letter_id, letter_id, count=1)
         try:
+            with translated():
+                found: Any = self.client.xrange(key, letter_id, letter_id, count=1)
             work = self._work(lane, entry, as_entry(found[0])[1] if found else {})
-        except (EntryMalformed, ValueError, KeyError) as error:
+        except (EntryMalformed, StreamRefused, ValueError, KeyError) as error:
             self._forget(entry, f"it cannot be handed over: {error}")
             return
         with self.desk.lock:

@@ -16,10 +16,11 @@ from bus.errors import SettingsInvalid
 from bus.health import HealthServer
 from bus.settings import BusSettings, ListenAddress
 from consumers import Consumer, load_target
-from consumers.app import LEASE_MS, LEASE_MS_MAX, LEASE_MS_MIN
+from consumers.app import LEASE_MS_MAX, LEASE_MS_MIN
 from consumers.core.policy import ATTEMPTS_DEFAULT, ATTEMPTS_MAX, FailurePolicy
 from consumers.core.wants import BATCH_MAX
 from consumers.errors import TargetInvalid
+from consumers.shell.membership import LEASE_MS
 from consumers.sinks.print import PrintSink
 
 SINKS = ("print",)
