@@ -7,14 +7,19 @@ from collections.abc import Callable
 from typing import Final
 
 from consumers.core.backoff import Backoff
+from consumers.core.handlers import Handler
 from consumers.core.patterns import Pattern
+from consumers.core.policy import Policy
 from consumers.core.start import Start
+from consumers.core.wants import Subscription, Subscriptions, Wanted
 from consumers.shell.attach import Attacher
+from consumers.shell.calling import Caller
 from consumers.shell.catalogue import Catalogue
 from consumers.shell.competing import Competing
+from consumers.shell.lookup import BusLookup
 from consumers.shell.reader import Reader
 from consumers.shell.threads import Bell, Desk, Tuning
-from consumers.shell.worker import Subscription, Worker
+from consumers.shell.worker import Worker
 from publisher.wire import Bar
 from tests.simulation.bus import Bus
 from tests.simulation.loop import Killed, Process
@@ -22,7 +27,7 @@ from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
 
 TUNING: Final = Tuning(block_ms=5_000, catalogue_ms=5_000)
-RETRY: Final = Backoff(first_ms=500, wait_ms_max=8_000)
+POLICY: Final = Policy("retry-forever", backoff=Backoff(first_ms=500, wait_ms_max=8_000))
 PACE_MS: Final = (1, 60)
 
 Handled = Callable[[str, Bar, bool], None]
@@ -76,8 +81,10 @@ class ConsumerProcess(Process):
         start = Start.parse("oldest")
         attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
         self._reader = Reader(self.desk, member, attacher, TUNING, rng=rng)
-        subscriptions = [Subscription(pattern, self._handle) for pattern in parsed]
-        self._worker = Worker(self.desk, subscriptions, RETRY, rng)
+        wanted = Subscriptions()
+        wanted.add(Subscription(Wanted.BARS, Handler(self._handle), tuple(parsed)))
+        caller = Caller(group, self, BusLookup(self._client, KEYS))
+        self._worker = Worker(self.desk, wanted, caller, POLICY, rng)
 
     def start(self) -> None:
         """Begin to read."""

@@ -16,7 +16,11 @@ from bus.errors import SettingsInvalid
 from bus.health import HealthServer
 from bus.settings import BusSettings, ListenAddress
 from consumers import Consumer, load_target
+from consumers.app import LEASE_MS_MAX, LEASE_MS_MIN
+from consumers.core.policy import ATTEMPTS_DEFAULT, ATTEMPTS_MAX, FailurePolicy
+from consumers.core.wants import BATCH_MAX
 from consumers.errors import TargetInvalid
+from consumers.shell.membership import LEASE_MS
 from consumers.sinks.print import PrintSink
 
 SINKS = ("print",)
@@ -49,12 +53,40 @@ def command(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="This member's name, the same after each restart.")
+        str | None, typer.Option(help="This member's name, unique in the group.")
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=BATCH_MAX, help="The function takes lists of 1 to N bars."),
+    ] = None,
+    on_failure: Annotated[
+        FailurePolicy,
+        typer.Option(help="What becomes of a bar that failed as often as it may."),
+    ] = "dead-letter",
+    attempts: Annotated[
+        int,
+        typer.Option(min=1, max=ATTEMPTS_MAX, help="How often a bar is handed over before that."),
+    ] = ATTEMPTS_DEFAULT,
+    lease_seconds: Annotated[
+        float,
+        typer.Option(
+            min=LEASE_MS_MIN / 1000,
+            max=LEASE_MS_MAX / 1000,
+            help="How long this member may be silent before others take its series over.",
+        ),
+    ] = LEASE_MS / 1000,
+    unordered: Annotated[
+        bool,
+        typer.Option(
+            "--unordered", help="Compete for single bars, for work where order does not matter."
+        ),
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait for a bus that is not there yet.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="With print: JSON lines.")] = False,
 ) -> None:
     """Call a function with every closed bar, at least once and acknowledged afterwards.
+
+    Start more processes of the same group to share the series; each keeps its order.
 
     Example: tvbus consume strategy:on_bar --group demo --series '*-BINANCE-1m' --start newest
     """
@@ -68,9 +100,22 @@ def command(
             f"target must be module:function or one of {', '.join(SINKS)}, was {target!r}"
         )
     consumer = Consumer(
-        group, start, prefix=settings.prefix, state_dir=settings.state_dir, name=name, wait=wait
+        group,
+        start,
+        prefix=settings.prefix,
+        state_dir=settings.state_dir,
+        name=name,
+        unordered=unordered,
+        lease_ms=round(lease_seconds * 1000),
+        failure=on_failure,
+        attempts=attempts,
+        wait=wait,
     )
-    consumer.on(*(series or ["*"]))(handler)
+    patterns = series or ["*"]
+    if batch is None:
+        consumer.on(*patterns)(handler)
+    else:
+        consumer.on(*patterns, batch=batch)(load_target(target))
     with _health(settings.listen, consumer):
         consumer.run()
 
