@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
@@ -35,6 +36,9 @@ from consumers.shell.streams import Entry
 from consumers.shell.threads import Desk, Tuning, WakingBell
 
 log = structlog.get_logger("consumers")
+
+BEAT_MS_MAX: Final = 1_000
+"""Between two beats, however long the lease is: what others gave up is noticed by then."""
 
 
 @dataclass(slots=True)
@@ -167,7 +171,7 @@ class Reader:
     def _beat(self, now_ms: int) -> None:
         standing = self.membership.beat(self.discovery.names, self._released, now_ms, self._floor)
         self._released, self._floor = {}, 0
-        self._beat_ms = now_ms + standing.again_ms
+        self._beat_ms = now_ms + min(standing.again_ms, BEAT_MS_MAX)
         with self.desk.lock:
             lost = self._stand(standing)
         self.desk.worker_bell.ring()
