@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from publisher.answers import Reply
 from publisher.commands import Command
-from publisher.core.bars import StreamEnd
+from publisher.core.decisions import StreamEnd
 from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError
 from publisher.wire import Bar, Series, Summary

@@ -25,7 +25,8 @@ from redis.sentinel import MasterNotFoundError
 from bus.connection import Client
 from publisher.answers import Reply
 from publisher.commands import REPLIES_EXPIRE_MS
-from publisher.core.bars import RECENT_BARS_MAX, Recent, StreamEnd
+from publisher.core.bars import RECENT_BARS_MAX
+from publisher.core.decisions import Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.errors import (
     AppendUnknown,

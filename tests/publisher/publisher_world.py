@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from publisher.commands import Answer, Command
-from publisher.core.bars import Recent, StreamEnd
+from publisher.core.decisions import Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims
 from publisher.engine import Engine, Policy

@@ -17,7 +17,8 @@ from consumers.core.lane import Lane
 from consumers.shell.attach import Attacher
 from consumers.shell.group import Claimed, Group
 from consumers.shell.worker import Worker
-from publisher.core.bars import Decision, Ledger, Moment, Refuse
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Decision, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
 from publisher.dialogue import Dialogue
 from publisher.errors import AppendUnknown
