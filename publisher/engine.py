@@ -41,7 +41,7 @@ from publisher.publication import Publication
 from publisher.roster import Roster
 from publisher.status import Status
 from publisher.watching import Watch
-from publisher.wire import Bar
+from publisher.wire import Bar, Series
 
 INBOX_MAX: Final = 10_000
 """Messages from TradingView that may wait for the engine."""
@@ -131,9 +131,10 @@ class Engine:
         )
 
     @property
-    def publications(self) -> list[Publication]:
-        """What is published, as far as this engine got."""
-        return list(self._roster.publications.values())
+    def commanded(self) -> list[Series]:
+        """What is published by command, as far as this engine got."""
+        publications = self._roster.publications.values()
+        return [p.series for p in publications if p.wanted_by == "command"]
 
     def run(self, stop: threading.Event) -> None:
         """Publish until told to stop.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from typing import Any, Final
+from typing import Final
 
 from publisher.app import _wanted
 from publisher.engine import TURN_MS_MAX, Engine, Policy
@@ -13,7 +13,7 @@ from publisher.errors import Fenced, SignInError, StoreError, StoreUnavailable
 from publisher.ports import RENEW_MS, Ports
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
-from publisher.wire import Keys
+from publisher.wire import Keys, Series
 from tests.simulation.bus import Bus
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
@@ -44,7 +44,7 @@ class PublisherProcess(Process):
         self._lease = RedisLease(client, KEYS, name)
         self.engine: Engine | None = None
         self._transport: SimTransports | None = None
-        self._before: list[Any] = []
+        self._before: list[Series] = []
         self._busy = False
         self._due_ms = 0
         self._serial = 0
@@ -155,7 +155,7 @@ class PublisherProcess(Process):
         except Fenced as error:
             self.say(f"steps down: {error}")
             self.struck("fenced")
-            self._before = engine.publications
+            self._before = engine.commanded
             self._leave()
             return RENEW_MS
         except SignInError as error:
