@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from publisher.bus_watch import BusWatch
-from publisher.commands import Answer
 from publisher.core.barriers import Barriers
 from publisher.core.budget import REQUESTS_PER_HOUR_MAX, Budget
 from publisher.core.pacing import Pace
@@ -42,6 +41,7 @@ from publisher.roster import Roster
 from publisher.status import Status
 from publisher.watching import Watch
 from publisher.wire import Bar
+from publisher.wire.requests import Answer
 
 INBOX_MAX: Final = 10_000
 """Messages from TradingView that may wait for the engine."""

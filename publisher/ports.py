@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from publisher.answers import Reply
-from publisher.commands import Command
 from publisher.core.bars import StreamEnd
 from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError
 from publisher.wire import Bar, Series, Summary
+from publisher.wire.requests import Command, Reply
 
 RENEW_MS: Final = 1_000
 """How often the holder of a lease renews it."""

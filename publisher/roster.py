@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from publisher.commands import Answer, Command, code_of
+from publisher.codes import code_of
 from publisher.core import bars as decided
 from publisher.core.barriers import Member
 from publisher.core.pacing import Pace
@@ -17,6 +17,7 @@ from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import SERIES_MAX, Publication
 from publisher.wire import DAY_MS, Series, SeriesInvalid, SeriesState
+from publisher.wire.requests import Answer, Command
 
 FILLS_MAX: Final = 8
 """Series whose history is on the way at the same time; bounds memory and pace."""

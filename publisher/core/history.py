@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from publisher.commands import HISTORY_BARS_MAX
 from publisher.core.bars import (
     REFUSED_TIMES_MAX,
     REQUEST_BARS_MAX,
@@ -24,6 +23,7 @@ from publisher.core.bars import (
 )
 from publisher.core.messages import SlotBars
 from publisher.wire import DAY_MS, HOUR_MS, Bar, Series
+from publisher.wire.requests import HISTORY_BARS_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from publisher.answers import Chunk, HistoryBar, Progress, Reply
-from publisher.commands import COMMAND_FIELD, Answer, Command
 from publisher.wire import (
     CONTRACT_VERSION,
     INTERVALS,
@@ -23,6 +21,15 @@ from publisher.wire import (
     Summary,
     encode_bar,
     entry_id,
+)
+from publisher.wire.requests import (
+    COMMAND_FIELD,
+    Answer,
+    Chunk,
+    Command,
+    HistoryBar,
+    Progress,
+    Reply,
 )
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "wire-vectors.json"

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from publisher.commands import Answer, Command
 from publisher.wire import (
     BAR_FIELD,
     BAR_JSON_FIELD,
@@ -23,6 +22,7 @@ from publisher.wire import (
     decode_bar,
     encode_bar,
 )
+from publisher.wire.requests import Answer, Command
 
 SERIES = Series("BTCUSDT", "BINANCE", "1m")
 TIMES = st.integers(1, 2**53)

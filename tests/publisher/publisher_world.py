@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from publisher.commands import Answer, Command
 from publisher.core.bars import Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims
@@ -41,6 +40,7 @@ from publisher.ports import (
 )
 from publisher.publication import Publication
 from publisher.wire import Bar, Series, Summary
+from publisher.wire.requests import Answer, Command
 
 MINUTE_MS = 60_000
 NOW_MS = 1_700_000_040_000
