@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from publisher.errors import PublisherError, SeriesError, StoreError, SymbolUnknown
-from publisher.wire.requests import Code
+from publisher.wire.answers import Code
 
 
 def code_of(error: PublisherError) -> Code:

@@ -29,7 +29,8 @@ from publisher.history_request import (
 from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.wire import Series, SeriesInvalid
-from publisher.wire.requests import Answer, Code, Command
+from publisher.wire.answers import Answer, Code
+from publisher.wire.commands import Command
 
 WAITING_MAX: Final = 8
 """Requests that may wait while one is worked on."""

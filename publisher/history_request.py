@@ -13,15 +13,8 @@ from publisher.core.history import Fetched, HistoryFill
 from publisher.core.session import Session
 from publisher.notes import Notes
 from publisher.wire import Bar, Series
-from publisher.wire.requests import (
-    CHUNK_BARS_MAX,
-    Answer,
-    Chunk,
-    Code,
-    Command,
-    HistoryBar,
-    Progress,
-)
+from publisher.wire.answers import CHUNK_BARS_MAX, Answer, Chunk, Code, HistoryBar, Progress
+from publisher.wire.commands import Command
 
 RETRY_BASE_MS: Final = 1_000
 RETRY_MS_MAX: Final = 15_000

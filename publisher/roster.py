@@ -17,7 +17,8 @@ from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import SERIES_MAX, Publication
 from publisher.wire import DAY_MS, Series, SeriesInvalid, SeriesState
-from publisher.wire.requests import Answer, Command
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 
 FILLS_MAX: Final = 8
 """Series whose history is on the way at the same time; bounds memory and pace."""

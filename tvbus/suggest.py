@@ -14,7 +14,7 @@ from publisher.errors import PublisherError
 from publisher.settings import ORIGIN, WebSettings
 from publisher.shell.search import SymbolSearch
 from publisher.wire import Series, SeriesInvalid
-from publisher.wire.requests import Answer
+from publisher.wire.answers import Answer
 
 SUGGEST_S_MAX: Final = 3.0
 """How long one question may take; a suggestion is not worth a long wait."""

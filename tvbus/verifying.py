@@ -29,7 +29,7 @@ from consumers.shell.requests import new_command
 from consumers.shell.streams import backwards, forwards, translated
 from publisher.shell.store import EVENTS_MAX
 from publisher.wire import Bar, EntryMalformed, Series, decode_bar
-from publisher.wire.requests import HistoryBar
+from publisher.wire.answers import HistoryBar
 from tvbus.shared import Bus
 
 CORRECTIONS_READ_MAX: Final = 20_000

@@ -17,18 +17,8 @@ from bus.errors import BusUnreachable
 from consumers.errors import RequestOverdue, RequestRefused, SymbolUnknown
 from consumers.shell.publisher import lease_of, signin_trouble
 from publisher.wire import EntryMalformed, Keys, Series
-from publisher.wire.requests import (
-    COMMAND_FIELD,
-    COMMANDS_MAX,
-    Action,
-    Answer,
-    Chunk,
-    Command,
-    HistoryBar,
-    Progress,
-    Reply,
-    decode_reply,
-)
+from publisher.wire.answers import Answer, Chunk, HistoryBar, Listing, Progress, Reply, decode_reply
+from publisher.wire.commands import COMMAND_FIELD, COMMANDS_MAX, Action, Command
 
 SILENCE_S_MAX: Final = 30
 """How long nothing may come; the publisher says every few seconds that it works on it."""
@@ -108,6 +98,22 @@ class Requests:
                     history.bars += [bar for bar in reply.bars if bar.open_time_ms > last_ms]
                 case Answer():
                     return _finished(history, reply)
+        raise AssertionError("replies end with an error, or not")
+
+    def search(self, command: Command, timeout_s: float = math.inf) -> Listing:
+        """Ask for a symbol search; nobody must be signed in for it.
+
+        Raises RequestRefused where there is no publisher, or it refuses or goes away,
+        and RequestOverdue where the time-out passes first.
+        """
+        self.check(signed_in=False)
+        self.send(command)
+        for reply in self.replies(command, timeout_s):
+            match reply:
+                case Listing():
+                    return reply
+                case Answer():
+                    raise refusal(reply)
         raise AssertionError("replies end with an error, or not")
 
     def answers(self, command: Command, timeout_s: float = math.inf) -> list[Answer]:

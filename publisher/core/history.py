@@ -23,7 +23,7 @@ from publisher.core.bars import (
 )
 from publisher.core.messages import SlotBars
 from publisher.wire import DAY_MS, HOUR_MS, Bar, Series
-from publisher.wire.requests import HISTORY_BARS_MAX
+from publisher.wire.commands import HISTORY_BARS_MAX
 
 
 @dataclass(frozen=True, slots=True)

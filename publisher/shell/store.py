@@ -46,7 +46,7 @@ from publisher.wire import (
     decode_bar,
     encode_bar,
 )
-from publisher.wire.requests import REPLIES_EXPIRE_MS, Reply
+from publisher.wire.answers import REPLIES_EXPIRE_MS, Reply
 
 FORMING_ENTRIES_MAX: Final = 4
 CORRECTIONS_MAX: Final = 10_000

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from consumers.errors import SinkUnavailable, UsageError
-from publisher.wire.requests import HistoryBar
+from publisher.wire.answers import HistoryBar
 from tvbus import bar_files
 from tvbus.bar_files import save, table, to_csv, to_json
 

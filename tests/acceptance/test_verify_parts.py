@@ -13,7 +13,7 @@ from bus.errors import BusUnreachable
 from consumers.shell.requests import History, Requests
 from consumers.shell.streams import forwards
 from publisher.wire import Bar, Series, encode_bar
-from publisher.wire.requests import HistoryBar
+from publisher.wire.answers import HistoryBar
 from tests.acceptance.rig import Rig
 from tvbus import verifying
 from tvbus.shared import Bus

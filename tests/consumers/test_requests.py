@@ -15,7 +15,8 @@ from bus.errors import BusUnreachable
 from consumers.errors import RequestOverdue, RequestRefused, SymbolUnknown
 from consumers.shell import requests
 from consumers.shell.requests import History, Requests, new_command
-from publisher.wire.requests import Answer, Chunk, Command, HistoryBar, Progress, Reply
+from publisher.wire.answers import Answer, Chunk, HistoryBar, Listing, Progress, Reply, SymbolFound
+from publisher.wire.commands import Command
 from tests.waiting import eventually
 
 NAME = str(BTC)
@@ -160,6 +161,25 @@ def test_a_bus_that_fails_meanwhile_is_told(market: Market, asked: Requests) -> 
     with pytest.raises(BusUnreachable, match=r"the bus at unix://.* failed"):
         asked.history(command)
     assert market.client.ping()
+
+
+# Searching.
+
+
+def test_a_search_is_answered_by_a_listing(market: Market, asked: Requests) -> None:
+    command = new_command("search", text="es", exchange="CME", limit=5)
+    listing = Listing((SymbolFound("ES", "CME_MINI", contracts=(SymbolFound("ES1!", "CME"),)),), 3)
+    reply(market, command, Progress("", 0, None), listing)
+    assert asked.search(command) == listing
+    [(_, fields)] = market.client.xrange("tv:commands")
+    assert Command.decode(fields[b"command"]) == command
+
+
+def test_a_refused_search_says_why(market: Market, asked: Requests) -> None:
+    command = new_command("search", text="es")
+    reply(market, command, Answer("", False, "8 searches wait already", "busy"))
+    with pytest.raises(RequestRefused, match="8 searches wait"):
+        asked.search(command)
 
 
 # Answers about several series.

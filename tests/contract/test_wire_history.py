@@ -13,18 +13,17 @@ from publisher.codes import code_of
 from publisher.core.bars import FILL_BARS_MAX, REQUEST_BARS_MAX
 from publisher.errors import ConnectionLost, SeriesRefused, StoreRefused, SymbolUnknown
 from publisher.wire import EntryMalformed
-from publisher.wire.requests import (
+from publisher.wire.answers import (
     CHUNK_BARS_MAX,
-    HISTORY_BARS_MAX,
     REPLIES_EXPIRE_MS,
     Answer,
     Chunk,
-    Command,
     HistoryBar,
     Progress,
     Reply,
     decode_reply,
 )
+from publisher.wire.commands import HISTORY_BARS_MAX, Command
 
 BTC = "BTCUSDT-BINANCE-1m"
 TIMES = st.integers(0, 253_402_300_799_999)

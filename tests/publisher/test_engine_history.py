@@ -17,15 +17,8 @@ from publisher.core.tokens import Limits
 from publisher.errors import ConnectionLost
 from publisher.ports import Commanded
 from publisher.wire import HOUR_MS, Series
-from publisher.wire.requests import (
-    CHUNK_BARS_MAX,
-    Answer,
-    Chunk,
-    Command,
-    HistoryBar,
-    Progress,
-    Reply,
-)
+from publisher.wire.answers import CHUNK_BARS_MAX, Answer, Chunk, HistoryBar, Progress, Reply
+from publisher.wire.commands import Command
 
 
 @pytest.fixture(autouse=True)

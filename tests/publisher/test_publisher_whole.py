@@ -28,7 +28,8 @@ from publisher.shell.commands import CommandReader
 from publisher.shell.store import RedisStore, Retention
 from publisher.simulator import Simulator
 from publisher.wire import Bar, Keys, Series, Summary, decode_bar
-from publisher.wire.requests import Answer, Command
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 from tests.waiting import eventually as wait_for
 
 SERIES = tuple(

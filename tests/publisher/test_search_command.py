@@ -14,7 +14,8 @@ from web_pages import Page, serve
 
 from publisher.settings import WebSettings
 from publisher.wire import Keys, Series
-from publisher.wire.requests import Answer, Command
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 from tvbus import suggest
 
 FOUND: list[dict[str, Any]] = [

@@ -31,7 +31,7 @@ from publisher.wire import (
     encode_bar,
     entry_id,
 )
-from publisher.wire.requests import Answer
+from publisher.wire.answers import Answer
 from tests.waiting import eventually as wait_for
 
 KEYS = Keys("t")

@@ -19,7 +19,8 @@ from consumers.errors import SymbolUnknown, UsageError
 from consumers.shell.requests import History, new_command
 from publisher.settings import WebSettings
 from publisher.wire import EntryMalformed, Series
-from publisher.wire.requests import HISTORY_BARS_MAX, Command, Progress
+from publisher.wire.answers import Progress
+from publisher.wire.commands import HISTORY_BARS_MAX, Command
 from tvbus.bar_files import check_target, save, table, to_csv, to_json
 from tvbus.shared import open_bus
 from tvbus.suggest import advice, suggestions

@@ -11,7 +11,7 @@ from consumers.shell.publisher import lease_of, signin_trouble
 from consumers.shell.requests import new_command
 from publisher.settings import WebSettings
 from publisher.wire import Series
-from publisher.wire.requests import Answer
+from publisher.wire.answers import Answer
 from tvbus.exits import FAILURE
 from tvbus.shared import open_bus
 from tvbus.suggest import did_you_mean

@@ -1,30 +1,22 @@
-"""The contract of requests: what programs ask of the running publisher, and its answers.
+"""What the publisher answers: elements of the list `tv:replies:ID`, which expires.
 
-A request is an entry of `tv:commands` whose field `command` holds JSON; the answers
-are pushed to the list `tv:replies:ID`, which expires. Each series of a request gets
-one last answer; bars and progress of a request for history come before it.
+Each series of a request gets one last answer; progress and the bars of a request for
+history come before it. A search is answered by a listing, or refused.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
 from publisher.wire import EntryMalformed
+from publisher.wire.commands import TIME_MS_MAX, whole
 
-COMMAND_FIELD: Final = b"command"
-COMMANDS_MAX: Final = 1_000
-"""How many requests the stream keeps, about."""
 REPLIES_EXPIRE_MS: Final = 60_000
-HISTORY_BARS_MAX: Final = 40_000
-"""How many bars one request for history takes, and how many it looks back."""
-TIME_MS_MAX: Final = 253_402_300_799_999
-"""The end of the year 9999."""
-
-Action = Literal["subscribe", "unsubscribe", "history"]
-_ACTIONS: Final = get_args(Action)
+CHUNK_BARS_MAX: Final = 500
+"""How many bars one element of the replies list holds."""
 
 Code = Literal[
     "",
@@ -39,73 +31,6 @@ Code = Literal[
     "stopped",
 ]
 """Why a request was refused, for programs; newer publishers may know more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A request to the publisher, answered on `Keys.replies(id)`."""
-
-    id: str
-    action: Action
-    series: tuple[str, ...]
-    """Texts as typed; the publisher parses them and answers each. History takes one."""
-    bars: int | None = None
-    """History: the newest so many closed bars, or else those of a span of time."""
-    from_ms: int | None = None
-    """History: bars that open at this time or later."""
-    to_ms: int | None = None
-    """History: bars that open before this time; None is no limit."""
-
-    def encode(self) -> bytes:
-        """Return the JSON for the entry's field `command`."""
-        span = {"bars": self.bars, "from_ms": self.from_ms, "to_ms": self.to_ms}
-        given = {name: value for name, value in span.items() if value is not None}
-        return orjson.dumps({"id": self.id, "action": self.action, "series": self.series} | given)
-
-    @classmethod
-    def decode(cls, text: bytes) -> Command:
-        """Read a request. Raises EntryMalformed."""
-        try:
-            values = orjson.loads(text)
-            request, action, series = values["id"], values["action"], values["series"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise EntryMalformed(f"command is malformed: {error!r}") from error
-        if not isinstance(request, str) or not request:
-            raise EntryMalformed(f"id must be text, was {request!r}")
-        if action not in _ACTIONS:
-            raise EntryMalformed(
-                f"action must be subscribe, unsubscribe or history, was {action!r}"
-            )
-        if not isinstance(series, list) or not all(isinstance(typed, str) for typed in series):
-            raise EntryMalformed(f"series must be a list of texts, was {series!r}")
-        if action != "history":
-            return cls(request, action, tuple(series))
-        if len(series) != 1:
-            raise EntryMalformed(f"history is of one series, was {series!r}")
-        return cls(request, action, tuple(series), **_span(values))
-
-
-def _span(values: dict[str, Any]) -> dict[str, int | None]:
-    """Return which bars of history are asked for. Raises EntryMalformed."""
-    bars = _whole(values, "bars", 1, HISTORY_BARS_MAX)
-    from_ms = _whole(values, "from_ms", 0, TIME_MS_MAX)
-    to_ms = _whole(values, "to_ms", 0, TIME_MS_MAX)
-    if (bars is None) == (from_ms is None):
-        raise EntryMalformed("history is asked for by bars or by from_ms, one of them")
-    if to_ms is not None and from_ms is None:
-        raise EntryMalformed("to_ms goes with from_ms")
-    if to_ms is not None and from_ms is not None and to_ms <= from_ms:
-        raise EntryMalformed(f"to_ms must be later than from_ms ({from_ms}), was {to_ms}")
-    return {"bars": bars, "from_ms": from_ms, "to_ms": to_ms}
-
-
-def _whole(values: dict[str, Any], name: str, least: int, most: int) -> int | None:
-    value = values.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise EntryMalformed(f"{name} must be a whole number from {least} to {most}, was {value!r}")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +70,8 @@ class Answer:
             raise EntryMalformed(f"code must be text, was {code!r}")
         if complete is not None and not isinstance(complete, bool):
             raise EntryMalformed(f"complete must be true or false, was {complete!r}")
-        count = _whole(values, "count", 0, TIME_MS_MAX)
+        count = whole(values, "count", 0, TIME_MS_MAX)
         return cls(series, accepted, message, code, complete, count)
-
-
-CHUNK_BARS_MAX: Final = 500
-"""How many bars one element of the replies list holds."""
 
 
 class HistoryBar(NamedTuple):
@@ -193,15 +114,68 @@ class Chunk:
         return orjson.dumps({"series": self.series, "bars": [tuple(bar) for bar in self.bars]})
 
 
-Reply = Answer | Progress | Chunk
+@dataclass(frozen=True, slots=True)
+class SymbolFound:
+    """A symbol that a search found."""
+
+    symbol: str
+    exchange: str
+    """As a series names it: `CME_MINI` where people say CME."""
+    description: str = ""
+    kind: str = ""
+    """TradingView's word, such as `stock` or `swap`; `type` on the bus."""
+    exchange_name: str = ""
+    currency: str = ""
+    country: str = ""
+    contracts: tuple[SymbolFound, ...] = ()
+    """Of a futures root, which names no series itself; its contracts do."""
+
+    def values(self) -> dict[str, Any]:
+        """Return it as it stands on the bus."""
+        own: dict[str, Any] = {key: getattr(self, name) for key, name in _FOUND.items()}
+        contracts = [contract.values() for contract in self.contracts]
+        return own | ({"contracts": contracts} if contracts else {})
+
+
+_FOUND: Final = {
+    "symbol": "symbol",
+    "exchange": "exchange",
+    "description": "description",
+    "type": "kind",
+    "exchange_name": "exchange_name",
+    "currency": "currency",
+    "country": "country",
+}
+"""Keys on the bus, and whose values they hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a search found, the best first: its one answer, unless it is refused."""
+
+    found: tuple[SymbolFound, ...]
+    more: int = 0
+    """How many more there are, at most."""
+
+    def encode(self) -> bytes:
+        """Return the JSON that stands in the replies list."""
+        results = [one.values() for one in self.found]
+        message = f"{len(results)} symbols"
+        values = {"series": "", "accepted": True, "message": message, "count": len(results)}
+        return orjson.dumps(values | {"more": self.more, "results": results})
+
+
+Reply = Answer | Progress | Chunk | Listing
 
 
 def decode_reply(text: bytes) -> Reply:
     """Read an element of the replies list. Raises EntryMalformed."""
     try:
         values = orjson.loads(text)
-        if not {"bars", "progress"} & values.keys():
+        if not {"bars", "progress", "results"} & values.keys():
             return Answer.decode(text)
+        if "results" in values:
+            return Listing(tuple(map(_found, values["results"])), int(values["more"]))
         if "progress" in values:
             return Progress(values["series"], int(values["progress"]), _wanted(values))
         return Chunk(values["series"], tuple(_history_bar(bar) for bar in values["bars"]))
@@ -212,6 +186,13 @@ def decode_reply(text: bytes) -> Reply:
 def _wanted(values: dict[str, Any]) -> int | None:
     wanted = values.get("wanted")
     return None if wanted is None else int(wanted)
+
+
+def _found(values: dict[str, Any]) -> SymbolFound:
+    texts = {name: values[key] for key, name in _FOUND.items()}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise TypeError(f"every value must be text, was {texts!r}")
+    return SymbolFound(**texts, contracts=tuple(map(_found, values.get("contracts", ()))))
 
 
 def _history_bar(values: list[Any]) -> HistoryBar:
