@@ -8,6 +8,9 @@ ConsumerError (retryable = False)
 │ ├ HandlerInvalid      not a function that takes a bar
 │ ├ TargetInvalid       `module:function` leads nowhere
 │ └ FrameUnavailable    pandas is not installed
+├ RequestRefused        the running publisher does not do what was asked of it
+│ ├ SymbolUnknown       for TradingView does not know the symbol; a ValueError too
+│ └ RequestOverdue*     within the time that the caller gave it
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ StreamRefused         the key holds something else; that series only
 ├ SinkError
@@ -56,6 +59,20 @@ class TargetInvalid(UsageError):
 
 class FrameUnavailable(UsageError):
     """A data frame was asked for without pandas."""
+
+
+class RequestRefused(ConsumerError):
+    """The publisher said no to a request, or nothing; its message says why."""
+
+
+class SymbolUnknown(RequestRefused, ValueError):
+    """TradingView does not know the symbol on that exchange."""
+
+
+class RequestOverdue(RequestRefused):
+    """The answer did not come in time; it may be on its way."""
+
+    retryable = True
 
 
 class EntryInvalid(ConsumerError):

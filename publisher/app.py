@@ -27,6 +27,8 @@ from publisher.shell.clock import SystemClock
 from publisher.shell.commands import CommandReader
 from publisher.shell.health import HealthPort
 from publisher.shell.lease import RedisLease
+from publisher.shell.search import SymbolSearch
+from publisher.shell.search_worker import SearchWorker
 from publisher.shell.store import RedisStore, Retention
 from publisher.shell.token_worker import TokenWorker
 from publisher.shell.transport import WebSocketTransport
@@ -138,7 +140,9 @@ def _publish(
     inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
     make = partial(WebSocketTransport, parts.settings.ws_url, ORIGIN, parts.clock, inbox)
     tokens = TokenWorker(access.obtain, parts.clock, inbox, access.stamp)
-    ports = Ports(parts.clock, tokens, Transports(make), parts.store, parts.lease, parts.rng)
+    searcher = SearchWorker(SymbolSearch(parts.settings.search_url, ORIGIN).find, inbox)
+    transports = Transports(make)
+    ports = Ports(parts.clock, tokens, transports, parts.store, parts.lease, searcher, parts.rng)
     running.engine = engine = Engine(ports, _policy(parts.settings), inbox, wanted, token)
     reading = threading.Event()
     client = connect_reader(parts.redis_url)
@@ -152,6 +156,7 @@ def _publish(
         raise
     finally:
         tokens.stop()
+        searcher.stop()
         reading.set()
         client.close()
     running.engine = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from publisher.commands import Answer, Command, code_of
+from publisher.codes import code_of
 from publisher.core.barriers import Member
 from publisher.core.bars import Ledger
 from publisher.core.decisions import StreamEnd
@@ -18,6 +18,8 @@ from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import SERIES_MAX, Publication
 from publisher.wire import DAY_MS, Series, SeriesInvalid, SeriesState
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 
 FILLS_MAX: Final = 8
 """Series whose history is on the way at the same time; bounds memory and pace."""

@@ -23,7 +23,6 @@ from publisher_servers import Server, free_port, valkey_server
 
 from bus.connection import Client
 from publisher import app, delivery, engine, links
-from publisher.commands import Answer, Command
 from publisher.errors import StoreUnavailable
 from publisher.settings import PublisherSettings
 from publisher.shell import health, lease
@@ -31,6 +30,8 @@ from publisher.shell.commands import CommandReader
 from publisher.shell.store import RedisStore, Retention
 from publisher.simulator import Simulator
 from publisher.wire import Bar, Keys, Series, Summary, decode_bar
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 from tests.waiting import eventually as wait_for
 
 SERIES = tuple(

@@ -12,9 +12,10 @@ from command_runs import Run
 from publisher_servers import Server
 from web_pages import Page, serve
 
-from publisher.commands import Answer, Command
 from publisher.settings import WebSettings
 from publisher.wire import Keys, Series
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 from tvbus import suggest
 
 FOUND: list[dict[str, Any]] = [

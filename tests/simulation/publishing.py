@@ -8,6 +8,7 @@ import threading
 from typing import Final
 
 from publisher.app import _wanted
+from publisher.core.search import Query
 from publisher.engine import TURN_MS_MAX, Engine, Policy
 from publisher.errors import Fenced, SignInError, StoreError, StoreUnavailable
 from publisher.ports import RENEW_MS, Ports
@@ -28,6 +29,13 @@ STAND_BY_MS: Final = (RENEW_MS, 3 * RENEW_MS)
 BUSY_MS: Final = (2, 40)
 WAKE_MS: Final = (1, 30)
 """How long an engine takes to notice that something is in its inbox."""
+
+
+class NoSearcher:
+    """Nobody searches here."""
+
+    def search(self, request: str, query: Query) -> None:
+        raise AssertionError(f"nobody asked for {query}")
 
 
 class PublisherProcess(Process):
@@ -142,7 +150,9 @@ class PublisherProcess(Process):
             lambda: SimTransport(self, self._service, inbox, self._wake)
         )
         tokens = SimTokens(self, self._service, inbox, self._wake)
-        ports = Ports(self, tokens, self._transport, self._store, self._lease, self.rng)
+        ports = Ports(
+            self, tokens, self._transport, self._store, self._lease, NoSearcher(), self.rng
+        )
         policy = Policy(self._plan.history_bars, self._plan.settle_ms)
         self.engine = Engine(ports, policy, inbox, wanted, token)  # type: ignore[arg-type]
         return 1
