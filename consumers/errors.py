@@ -7,7 +7,10 @@ ConsumerError (retryable = False)
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes a bar
 │ ├ TargetInvalid       `module:function` leads nowhere
-│ └ FrameUnavailable    pandas is not installed
+│ ├ FrameUnavailable    pandas is not installed
+│ └ LetterIdInvalid     not the ID of a dead letter
+├ GroupUnknown          no such consumer group on this bus
+├ LetterUnknown         no dead letter with this ID, or none that can be handed over again
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ StreamRefused         the key holds something else; that series only
 ├ SinkError
@@ -56,6 +59,18 @@ class TargetInvalid(UsageError):
 
 class FrameUnavailable(UsageError):
     """A data frame was asked for without pandas."""
+
+
+class LetterIdInvalid(UsageError):
+    """The text cannot be the ID of a dead letter."""
+
+
+class GroupUnknown(ConsumerError):
+    """The bus knows no consumer group of this name."""
+
+
+class LetterUnknown(ConsumerError):
+    """The group has no such dead letter."""
 
 
 class EntryInvalid(ConsumerError):
