@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from bus.connection import Client
 from consumers.core.ids import ZERO, EntryId
@@ -17,7 +17,9 @@ from consumers.core.lag import (
     GroupTotals,
     Lag,
     Progress,
+    holders,
     must_count,
+    present,
     time_lag_ms,
     totals,
     unread,
@@ -46,6 +48,8 @@ class SeriesLag:
 
     name: str
     """The series' text, or `@events`."""
+    holder: str
+    """The member that reads it now; empty where nobody does, or the group has no leases."""
     lag: Lag
 
 
@@ -68,6 +72,15 @@ class _Stream:
     interval_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Sharing:
+    """Who shares a group by leases; nobody is known where it has none."""
+
+    members: set[str]
+    holders: dict[str, str]
+    leased: bool
+
+
 @dataclass(slots=True)
 class _Pair:
     """A group in a stream, and what is found out about it on the way."""
@@ -82,11 +95,11 @@ class _Pair:
     pending_ms: int = 0
     consumers: set[bytes] = field(default_factory=set)
 
-    def lag(self) -> SeriesLag:
+    def report(self, holder: str) -> SeriesLag:
         number, quality = unread(self.ends, self.progress, self.count)
         behind_ms = time_lag_ms(self.ends, self.acknowledged, self.stream.interval_ms)
         lag = Lag(number, self.progress.pending, self.pending_ms, behind_ms, quality)
-        return SeriesLag(self.stream.name, lag)
+        return SeriesLag(self.stream.name, holder, lag)
 
 
 def group_names(client: Client, keys: Keys, series: Iterable[Series]) -> list[str]:
@@ -117,29 +130,30 @@ def read_lag(
     ]
     looked_at = pairs[:PAIRS_MAX]
     cut = {x.group for x in pairs[PAIRS_MAX:]}
-    members = _members(client, keys, names)
+    sharing = _sharing(client, keys, names)
     _count(client, [x for x in looked_at if must_count(x.ends, x.progress)], counted_max)
     _look_at_pending(client, [x for x in looked_at if x.progress.pending])
-    _look_for_consumers(client, [x for x in looked_at if members[x.group] is None])
+    _look_for_consumers(client, [x for x in looked_at if not sharing[x.group].leased])
     letters = _run(client, [("XLEN", keys.dead(name)) for name in names])
     by_group: dict[str, list[_Pair]] = {name: [] for name in names}
     for pair in looked_at:
         by_group[pair.group].append(pair)
     return [
-        _report(name, by_group[name], members[name], buried, complete=name not in cut)
+        _report(sharing[name], name, by_group[name], buried, complete=name not in cut)
         for name, buried in zip(names, letters, strict=True)
     ]
 
 
 def _report(
-    group: str, pairs: list[_Pair], members: int | None, buried: Any, *, complete: bool
+    sharing: _Sharing, group: str, pairs: list[_Pair], buried: Any, *, complete: bool
 ) -> GroupLag:
-    rows = tuple(x.lag() for x in sorted(pairs, key=lambda x: x.stream.name))
-    present = set().union(*(x.consumers for x in pairs))
+    pairs.sort(key=lambda x: x.stream.name)
+    rows = tuple(x.report(sharing.holders.get(x.stream.name, "")) for x in pairs)
+    competing = set().union(*(x.consumers for x in pairs))
     return GroupLag(
         group=group,
         totals=totals([x.lag for x in rows], complete=complete),
-        members=len(present) if members is None else members,
+        members=len(sharing.members if sharing.leased else competing),
         dead_letters=0 if isinstance(buried, ResponseError) else int(buried),
         series=rows,
     )
@@ -223,9 +237,22 @@ def _look_for_consumers(client: Client, pairs: Sequence[_Pair]) -> None:
             pair.consumers = {x for x in names if b"#" not in x}
 
 
-def _members(client: Client, keys: Keys, groups: Sequence[str]) -> dict[str, int | None]:
-    """Return how many members each group's leases know, None where it has none."""
-    return dict.fromkeys(groups)
+def _sharing(client: Client, keys: Keys, groups: Sequence[str]) -> dict[str, _Sharing]:
+    """Return who shares each group by leases."""
+    with translated():
+        seconds, microseconds = client.time()
+    now_ms = seconds * 1000 + microseconds // 1000
+    records = _run(client, [("HGETALL", keys.group(x, "members")) for x in groups])
+    leases = _run(client, [("HGETALL", keys.group(x, "leases")) for x in groups])
+    sharing = {}
+    for group, known, held in zip(groups, map(_map, records), map(_map, leases), strict=True):
+        members = present(known, now_ms)
+        sharing[group] = _Sharing(members, holders(held, members), leased=bool(known))
+    return sharing
+
+
+def _map(reply: Any) -> Mapping[bytes, bytes]:
+    return {} if isinstance(reply, ResponseError) else reply
 
 
 def _name(info: Mapping[str, Any]) -> str:
@@ -244,7 +271,7 @@ def _pair(stream: _Stream, info: Mapping[str, Any], ends: Ends) -> _Pair:
 
 
 def _run(client: Client, commands: Sequence[Command]) -> list[Any]:
-    """Return each command's reply or the server's refusal."""
+    """Return each command's reply, or the refusal where a stream or group is no longer there."""
     replies: list[Any] = []
     for start in range(0, len(commands), PIPELINE_MAX):
         pipeline = client.pipeline(transaction=False)
@@ -254,6 +281,7 @@ def _run(client: Client, commands: Sequence[Command]) -> list[Any]:
         with translated():
             replies += pipeline.execute(raise_on_error=False)
     for reply in replies:
-        if isinstance(reply, RedisError) and not isinstance(reply, ResponseError):
+        harmless = isinstance(reply, ResponseError) and not isinstance(reply, NoPermissionError)
+        if isinstance(reply, RedisError) and not harmless:
             raise named(reply) from reply
     return replies
