@@ -7,10 +7,13 @@ ConsumerError (retryable = False)
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes a bar
 │ ├ TargetInvalid       `module:function` leads nowhere
-│ └ FrameUnavailable    pandas is not installed
+│ ├ FrameUnavailable    pandas is not installed
+│ └ LetterIdInvalid     not the ID of a dead letter
 ├ RequestRefused        the running publisher does not do what was asked of it
 │ ├ SymbolUnknown       for TradingView does not know the symbol; a ValueError too
 │ └ RequestOverdue*     within the time that the caller gave it
+├ GroupUnknown          no such consumer group on this bus
+├ LetterUnknown         no dead letter with this ID, or none that can be handed over again
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ StreamRefused         the key holds something else; that series only
 ├ SinkError
@@ -73,6 +76,18 @@ class RequestOverdue(RequestRefused):
     """The answer did not come in time; it may be on its way."""
 
     retryable = True
+
+
+class LetterIdInvalid(UsageError):
+    """The text cannot be the ID of a dead letter."""
+
+
+class GroupUnknown(ConsumerError):
+    """The bus knows no consumer group of this name."""
+
+
+class LetterUnknown(ConsumerError):
+    """The group has no such dead letter."""
 
 
 class EntryInvalid(ConsumerError):
