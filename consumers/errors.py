@@ -7,6 +7,7 @@ ConsumerError (retryable = False)
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes a bar
 │ ├ TargetInvalid       `module:function` leads nowhere
+│ ├ NameTaken           another process came with this member's name
 │ ├ FrameUnavailable    pandas is not installed
 │ └ LetterIdInvalid     not the ID of a dead letter
 ├ RequestRefused        the running publisher does not do what was asked of it
@@ -16,6 +17,7 @@ ConsumerError (retryable = False)
 ├ LetterUnknown         no dead letter with this ID, or none that can be handed over again
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ StreamRefused         the key holds something else; that series only
+├ Fenced                another member took the series over; let it go, never retry
 ├ SinkError
 │ ├ SinkUnavailable*    the sink cannot take the bar now
 │ └ SinkRejected        it never will
@@ -60,6 +62,10 @@ class TargetInvalid(UsageError):
     """The text `module:function` does not lead to a function."""
 
 
+class NameTaken(UsageError):
+    """Another process has come with the same name in the same group."""
+
+
 class FrameUnavailable(UsageError):
     """A data frame was asked for without pandas."""
 
@@ -96,6 +102,15 @@ class EntryInvalid(ConsumerError):
 
 class StreamRefused(ConsumerError):
     """The key of a series does not hold a stream."""
+
+
+class Fenced(ConsumerError):
+    """The stream was taken over with a higher fencing token: nothing was done."""
+
+    def __init__(self, message: str, token: int) -> None:
+        """Keep the highest token that the stream has seen."""
+        super().__init__(message)
+        self.token = token
 
 
 class SinkError(ConsumerError):

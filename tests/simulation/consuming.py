@@ -11,7 +11,7 @@ from consumers.core.patterns import Pattern
 from consumers.core.start import Start
 from consumers.shell.attach import Attacher
 from consumers.shell.catalogue import Catalogue
-from consumers.shell.group import Group
+from consumers.shell.competing import Competing
 from consumers.shell.reader import Reader
 from consumers.shell.threads import Bell, Desk, Tuning
 from consumers.shell.worker import Subscription, Worker
@@ -71,7 +71,7 @@ class ConsumerProcess(Process):
             worker_bell=_Bell(self._worker_turns.soon),
         )
         parsed = [Pattern.parse(text) for text in patterns]
-        member = Group(self._client, group, name, KEYS.dead(group))
+        member = Competing(self._client, group, name, KEYS.dead(group))
         catalogue = Catalogue(self._client, KEYS.catalogue)
         start = Start.parse("oldest")
         attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
