@@ -143,7 +143,11 @@ class PublisherProcess(Process):
         )
         tokens = SimTokens(self, self._service, inbox, self._wake)
         ports = Ports(self, tokens, self._transport, self._store, self._lease, self.rng)
-        policy = Policy(self._plan.history_bars, self._plan.settle_ms)
+        policy = Policy(
+            self._plan.history_bars,
+            self._plan.settle_ms,
+            audit_minutes=self._plan.audit_bars,
+        )
         self.engine = Engine(ports, policy, inbox, wanted, token)  # type: ignore[arg-type]
         return 1
 
