@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.simulation import consuming
 from tests.simulation.plan import IN_CALL, IN_HANDLER, STRIKES, draw
 from tests.simulation.world import Outcome, simulate
 
@@ -33,12 +34,7 @@ GUARDS: Final = (
     "message.malformed",
     "again: the last values of a bar were refused",
     "again: no answer",
-    # Of the consumers.
-    "consumer.bus_lost",
-    "consumer.claimed",
-    "consumer.dead_lettered",
-    "consumer.failed",
-    "consumer.groups_lost",
+    *consuming.GUARDS,
 )
 """What must have stood at least once in any batch."""
 RARE: Final = (

@@ -16,7 +16,7 @@ from publisher import roster, watching
 from publisher.wire import MINUTE_MS
 from tests.simulation.bus import Bus, Command, virtual_time
 from tests.simulation.checker import Checker, Violation
-from tests.simulation.consuming import ConsumerProcess
+from tests.simulation.consuming import GROUPS, ConsumerProcess
 from tests.simulation.director import Director
 from tests.simulation.ending import LATE_MS, Ending
 from tests.simulation.loop import Livelock, Loop, Trace
@@ -31,7 +31,6 @@ unnoticed is found when a series is compared with history, after so many of its 
 LOOK_MS: Final = 30_000
 QUIET_MS: Final = 3 * MINUTE_MS
 """How long everything must then stay true while the markets go on."""
-GROUPS: Final = ("alpha", "beta")
 PUBLISHERS: Final = ("north", "south")
 
 
@@ -82,7 +81,7 @@ class World:
         self.service = TradingView(loop, plan, truths)
         self.bus = Bus(loop, plan)
         self.checker = Checker(loop, plan, truths, self.bus)
-        self.ending = Ending(self.checker, self.bus, GROUPS)
+        self.ending = Ending(self.checker, self.bus)
         self.publishers: dict[str, PublisherProcess] = {}
         self.consumers: dict[str, ConsumerProcess] = {}
         self.recovery_ms = 0
@@ -153,7 +152,7 @@ class World:
                 group,
                 f"{group}-{number}",
                 tuple(map(str, self.plan.series)) if group == GROUPS[0] else ("*",),
-                self.checker.handled,
+                self.checker.reading.handled,
                 rng,
             )
             self.consumers[group] = process
