@@ -270,7 +270,7 @@ BUGS: Final = (
         _silent(Roster, "doubt_all"),
         scenario=after_the_close,
     ),
-    Bug("does not ask again after a reconnect", _silent(Roster, "interrupt_all"), (3,)),
+    Bug("does not ask again after a reconnect", _silent(Roster, "interrupt"), (3,)),
     Bug("keeps the session of a lost connection", _keep_session, (3,)),
     Bug(
         "never renews a token",

@@ -153,7 +153,11 @@ class PublisherProcess(Process):
         ports = Ports(
             self, tokens, self._transport, self._store, self._lease, NoSearcher(), self.rng
         )
-        policy = Policy(self._plan.history_bars, self._plan.settle_ms)
+        policy = Policy(
+            self._plan.history_bars,
+            self._plan.settle_ms,
+            audit_minutes=self._plan.audit_bars,
+        )
         self.engine = Engine(ports, policy, inbox, wanted, token)  # type: ignore[arg-type]
         return 1
 
