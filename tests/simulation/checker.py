@@ -14,7 +14,8 @@ import msgpack
 from redis.exceptions import NoScriptError
 
 from publisher.wire import Series
-from tests.simulation.bus import Bus, Command
+from tests.simulation.bus import Bus
+from tests.simulation.clients import Command
 from tests.simulation.consuming import group_of
 from tests.simulation.loop import Loop
 from tests.simulation.plan import CORRECTED, UNLIMITED_BARS, Plan

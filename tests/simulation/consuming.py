@@ -95,7 +95,7 @@ class ConsumerProcess(Process):
         start = Start.parse("oldest")
         attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
         self._reader = Reader(self.desk, member, attacher, TUNING, rng=rng)
-        subscriptions = [Subscription(pattern, self._take) for pattern in parsed]
+        subscriptions = [Subscription(pattern, self.take) for pattern in parsed]
         self._worker = Worker(self.desk, subscriptions, RETRY, rng)
 
     def start(self) -> None:
@@ -153,7 +153,8 @@ class ConsumerProcess(Process):
     def _work(self) -> int:
         return self._worker.step()
 
-    def _take(self, bar: Bar) -> None:
+    def take(self, bar: Bar) -> None:
+        """Do what is done with a bar: planted bugs do something else."""
         self.handle(bar)
 
     def handle(self, bar: Bar) -> None:

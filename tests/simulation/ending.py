@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from publisher.wire import Series
 from tests.simulation.bus import Bus
@@ -74,7 +74,7 @@ class Ending:
     def unchanged(self) -> None:
         """Compare the record of each stream with the stream. Raises Violation."""
         for series, stream in self._checker.streams.items():
-            stands = {}
+            stands: dict[int, Any] = {}
             for raw_id, fields in self._client.xrange(KEYS.bars(series)):
                 stands.setdefault(int(raw_id.split(b"-")[0]), fields)
             recorded = {ms: entry.fields for ms, entry in stream.entries.items()}

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from publisher.wire import Bar, Series
-from tests.simulation.bus import Bus, Command
+from tests.simulation.bus import Bus
+from tests.simulation.clients import Command
 from tests.simulation.consuming import group_of
 from tests.simulation.publishing import KEYS
 from tests.simulation.records import Stream
@@ -88,7 +89,8 @@ class Reading:
         return None
 
     def _pending(self, group: str, key: str) -> list[Any]:
-        return self._client.xpending_range(key, group, "-", "+", PENDING_MAX)  # type: ignore[return-value]
+        found: Any = self._client.xpending_range(key, group, "-", "+", PENDING_MAX)
+        return list(found)
 
     def _is_buried(self, group: str, key: str, first_ms: int) -> bool:
         letters: Any = self._client.xrange(KEYS.dead(group))

@@ -14,8 +14,9 @@ import structlog
 
 from publisher import roster, watching
 from publisher.wire import MINUTE_MS
-from tests.simulation.bus import Bus, Command, virtual_time
+from tests.simulation.bus import Bus
 from tests.simulation.checker import Checker, Violation
+from tests.simulation.clients import Command, virtual_time
 from tests.simulation.consuming import GROUPS, ConsumerProcess
 from tests.simulation.director import Director
 from tests.simulation.ending import LATE_MS, Ending
@@ -126,7 +127,8 @@ class World:
             self.checker.fail("not any more: " + "; ".join(missing[:3]))
 
     def _count(self) -> None:
-        for process in [*self.publishers.values(), *self.consumers.values()]:
+        everybody: list[PublisherProcess | ConsumerProcess] = [*self.publishers.values()]
+        for process in [*everybody, *self.consumers.values()]:
             if process.alive:
                 process.kill()
 
