@@ -6,6 +6,7 @@ ConsumerError (retryable = False)
 │ ├ StartRequired       a group sees a series for the first time and nobody said where to start
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes a bar
+│ ├ ArgumentInvalid     an argument of the classes for tvDatafeed's users; a ValueError too
 │ ├ TargetInvalid       `module:function` leads nowhere
 │ └ FrameUnavailable    pandas is not installed
 ├ RequestRefused        the running publisher does not do what was asked of it
@@ -51,6 +52,10 @@ class PatternInvalid(UsageError):
 
 class HandlerInvalid(UsageError):
     """The handler is not a plain function that takes a bar."""
+
+
+class ArgumentInvalid(UsageError, ValueError):
+    """A method of the classes for tvDatafeed's users cannot take this value."""
 
 
 class TargetInvalid(UsageError):
