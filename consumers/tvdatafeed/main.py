@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import operator
 import threading
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, SupportsIndex, overload
 
 import structlog
 
@@ -127,9 +128,7 @@ class TvDatafeed:
         the publisher does not run or refuses, and BusUnreachable.
         """
         series = series_of(symbol, exchange, interval, fut_contract, extended=extended_session)
-        if isinstance(n_bars, bool) or not isinstance(n_bars, int) or n_bars < 1:
-            raise ArgumentInvalid(f"n_bars must be a whole number from 1 on, was {n_bars!r}")
-        command = new_command("history", series, bars=n_bars)
+        command = new_command("history", series, bars=_count(n_bars))
         try:
             history = self._requests.history(command, timeout_s=seconds(timeout))
         except RequestOverdue:
@@ -186,6 +185,16 @@ def seconds(timeout: float) -> float:
     if not timeout >= 0:
         raise ArgumentInvalid(f"timeout must be seconds, or -1 for none, was {timeout!r}")
     return timeout
+
+
+def _count(n_bars: SupportsIndex) -> int:
+    try:
+        count = 0 if isinstance(n_bars, bool) else operator.index(n_bars)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ArgumentInvalid(f"n_bars must be a whole number from 1 on, was {n_bars!r}")
+    return count
 
 
 def _refuse_sign_in() -> None:
