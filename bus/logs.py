@@ -178,6 +178,30 @@ def configure(
         threading.excepthook = _log_thread_crash
 
 
+def into_logging() -> None:
+    """Send structured lines to the program's own `logging`, without secrets.
+
+    For programs that only use the library: their handlers, levels and formats count, and
+    nothing of theirs is touched. Does nothing where structlog is configured already.
+    """
+    if structlog.is_configured():
+        return
+    processors: list[Any] = [
+        structlog.stdlib.filter_by_level,
+        structlog.processors.format_exc_info,
+        _hide_secrets,
+        structlog.dev.ConsoleRenderer(
+            colors=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
 class _Lines:
     """Writes lines; a log that cannot be written never stops the program."""
 

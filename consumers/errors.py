@@ -6,6 +6,7 @@ ConsumerError (retryable = False)
 │ ├ StartRequired       a group sees a series for the first time and nobody said where to start
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes a bar
+│ ├ ArgumentInvalid     an argument of the classes for tvDatafeed's users; a ValueError too
 │ ├ TargetInvalid       `module:function` leads nowhere
 │ ├ NameTaken           another process came with this member's name
 │ ├ FrameUnavailable    pandas is not installed
@@ -56,6 +57,10 @@ class PatternInvalid(UsageError):
 
 class HandlerInvalid(UsageError):
     """The handler is not a plain function that takes a bar."""
+
+
+class ArgumentInvalid(UsageError, ValueError):
+    """A method of the classes for tvDatafeed's users cannot take this value."""
 
 
 class TargetInvalid(UsageError):

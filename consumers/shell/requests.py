@@ -62,12 +62,12 @@ class Requests:
     def send(self, command: Command) -> None:
         """Put a request on the bus; where no publisher runs, the next one finds it."""
         fields: Any = {COMMAND_FIELD: command.encode()}
-        with self._reached():
+        with self.reached():
             self.client.xadd(self.keys.commands, fields, maxlen=COMMANDS_MAX)
 
     def check(self, *, signed_in: bool = True) -> None:
         """Raise RequestRefused where no publisher runs, or it cannot sign in."""
-        with self._reached():
+        with self.reached():
             if lease_of(self.client, self.keys) is None:
                 raise RequestRefused("no publisher is running: start one with `tvbus publish`")
             if signed_in and (trouble := signin_trouble(self.client, self.keys)):
@@ -158,13 +158,13 @@ class Requests:
                 f"no answer from the publisher for {SILENCE_S_MAX} s: see `tvbus status`"
             )
         if silent_s >= DEAD_S:
-            with self._reached():
+            with self.reached():
                 lease = lease_of(self.client, self.keys)
             if lease is None:
                 raise RequestRefused("the publisher is gone: start it again, then ask again")
 
     def _pop(self, command: Command, left_s: float) -> Reply | None:
-        with self._reached():
+        with self.reached():
             key = self.keys.replies(command.id)
             popped: Any = self.client.blpop(
                 [key], timeout=min(max(left_s, BLOCK_S_MIN), BLOCK_S_MAX)
@@ -177,7 +177,8 @@ class Requests:
             raise RequestRefused(f"the publisher's answer cannot be understood: {error}") from None
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def reached(self) -> Iterator[None]:
+        """Turn what the bus does not do into BusUnreachable."""
         try:
             yield
         except (RedisError, RedisClusterException) as error:
