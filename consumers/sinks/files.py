@@ -82,6 +82,32 @@ def try_lock(file: int) -> bool:
     return True
 
 
+@contextmanager
+def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Keep other processes from a directory; say whether it is locked, as after a wait it is.
+
+    Raises SinkUnavailable where another one keeps it for long.
+    """
+    if not SUPPORTED:
+        yield True
+        return
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if wait:
+            lock(file, folder)
+        yield wait or try_lock(file)
+    finally:
+        os.close(file)
+
+
+def make_folders(root: Path, folder: Path) -> None:
+    """Make a directory below another, and all between, to stay after a power cut."""
+    if not folder.exists():
+        make_folders(root, folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def check_case(path: Path) -> None:
     """Refuse a file system that takes a month's file, `1M`, for a minute's, `1m`.
 
@@ -97,7 +123,8 @@ def check_case(path: Path) -> None:
 def replace_file(part: Path, path: Path) -> None:
     """Let a complete file take the place of another at once, to stay after a power cut."""
     part.replace(path)
-    sync_folder(path.parent)
+    for folder in {part.parent, path.parent}:
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

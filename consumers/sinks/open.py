@@ -11,7 +11,7 @@ from consumers.sinks.csv import CsvSink
 from consumers.sinks.print import PrintSink
 from consumers.sinks.sink import Sink
 
-FORMS: Final = ("print", "csv:DIR")
+FORMS: Final = ("print", "csv:DIR", "parquet:DIR")
 """What a sink is written as."""
 
 
@@ -35,10 +35,20 @@ def _open_csv(place: str, _group: str) -> Sink:
     return CsvSink(_folder(place, "csv"))
 
 
+def _open_parquet(place: str, _group: str) -> Sink:
+    folder = _folder(place, "parquet")
+    from consumers.sinks.parquet import ParquetSink  # noqa: PLC0415 - pyarrow is an extra
+
+    return ParquetSink(folder)
+
+
 def _folder(place: str, name: str) -> Path:
     if not place:
         raise TargetInvalid(f"name a directory: {name}:DIR")
     return Path(place).expanduser()
 
 
-_OPENERS: Final[Mapping[str, Callable[[str, str], Sink]]] = {"csv": _open_csv}
+_OPENERS: Final[Mapping[str, Callable[[str, str], Sink]]] = {
+    "csv": _open_csv,
+    "parquet": _open_parquet,
+}
