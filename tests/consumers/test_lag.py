@@ -4,6 +4,7 @@ in which the server's own `lag` is null, missing or wrong."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +30,11 @@ from consumers.core.lag import (
     totals,
     unread,
 )
+from consumers.dead import DeadLetters
 from consumers.errors import GroupUnavailable
 from consumers.lag import GroupLag, SeriesLag, group_names, read_lag
+from publisher.wire import Series
+from tests.bus.cluster import cluster_of_three
 
 KEY = "tv:bars:{BTCUSDT-BINANCE-1m}"
 
@@ -496,3 +500,24 @@ def test_a_server_that_is_gone_is_told(market: Market, own_server: Server) -> No
     with pytest.raises(GroupUnavailable):
         read_lag(client, market.keys, [BTC])
     client.close()
+
+
+def test_a_cluster_tells_the_same(tmp_path: Path) -> None:
+    series = [Series(f"S{number**5}", "X", "1m") for number in range(20)]
+    with cluster_of_three(tmp_path) as ports:
+        client = connect_writer(f"redis+cluster://127.0.0.1:{ports[0]}")
+        market = Market(client, "")
+        for one in series:
+            market.publish(one, range(10))
+            client.xgroup_create(market.keys.bars(one), "g", str(at(4)))
+        key = market.keys.bars(series[0])
+        client.xreadgroup("g", "host", {key: ">"}, count=3)
+        entry = client.xadd("tv:dead:{g}", {"reason": "x", "series": str(series[0])})
+        [group] = read_lag(client, market.keys, series)
+        assert group.totals.unread == 5 * 20 - 3
+        assert (group.totals.pending, group.members, group.dead_letters) == (3, 1, 1)
+        assert all(x.lag.time_lag_ms == 5 * MINUTE_MS for x in group.series)
+        letters = DeadLetters(client, market.keys, "g")
+        assert letters.replay(letters.find([entry.decode()])).asked == 1
+        assert letters.drop([x.id for x in letters.walk()]) == 1
+        client.close()
