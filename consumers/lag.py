@@ -167,18 +167,11 @@ def _streams(keys: Keys, series: Iterable[Series]) -> list[_Stream]:
 def _groups(client: Client, streams: Sequence[_Stream]) -> dict[_Stream, list[dict[str, Any]]]:
     """Return the groups of each stream that has some; what is no stream has none."""
     replies = _run(client, [("XINFO GROUPS", x.key) for x in streams])
-    found = {}
-    failed = []
-    for stream, reply in zip(streams, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            failed.append((stream, reply))
-        elif reply:
-            found[stream] = reply
-    kinds = _run(client, [("TYPE", stream.key) for stream, _ in failed])
-    for (_, error), kind in zip(failed, kinds, strict=True):
-        if kind == b"stream":
-            raise named(error) from error
-    return found
+    return {
+        stream: reply
+        for stream, reply in zip(streams, replies, strict=True)
+        if reply and not isinstance(reply, ResponseError)
+    }
 
 
 def _ends(client: Client, streams: Sequence[_Stream]) -> dict[str, Ends]:

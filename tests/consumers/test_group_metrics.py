@@ -144,11 +144,12 @@ def test_an_address_that_leads_nowhere_leaves_the_page_as_it_is(clock: Clock) ->
 def test_a_stop_does_not_wait_for_who_asks(
     metrics: GroupMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, go_on = threading.Event(), threading.Event()
+    asked, go_on, went_on = threading.Event(), threading.Event(), threading.Event()
 
     def slow(*arguments: object) -> object:
         asked.set()
-        go_on.wait(20)
+        go_on.wait(5)
+        went_on.set()
         return read_lag(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(group_metrics, "read_lag", slow)
@@ -157,6 +158,7 @@ def test_a_stop_does_not_wait_for_who_asks(
     thread.start()
     assert asked.wait(20)
     metrics.close()
+    assert not went_on.is_set()
     go_on.set()
     thread.join()
     assert found[0]["tvbus_groups_readable"] == 1
