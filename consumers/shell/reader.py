@@ -26,7 +26,7 @@ from consumers.errors import (
     StreamRefused,
 )
 from consumers.shell.attach import Attacher
-from consumers.shell.group import DeadLetter, Group
+from consumers.shell.competing import Competing, DeadLetter
 from consumers.shell.streams import Entry
 from consumers.shell.threads import Desk, Tuning
 from publisher.wire import EntryMalformed, decode_bar
@@ -47,7 +47,7 @@ class Reader:
     """The reader's loop; `run` is its thread."""
 
     desk: Desk
-    group: Group
+    group: Competing
     attacher: Attacher
     tuning: Tuning
     backoff: Backoff = BUS_BACKOFF

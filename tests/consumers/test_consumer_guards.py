@@ -14,7 +14,7 @@ from consumers import Bar, Consumer, Tuning
 from consumers.core.ids import ZERO, EntryId
 from consumers.core.lane import Lane
 from consumers.errors import GroupLost, GroupUnavailable
-from consumers.shell.group import Group
+from consumers.shell.competing import Competing
 from tests.waiting import eventually
 
 Start = Callable[..., Running]
@@ -23,10 +23,10 @@ Start = Callable[..., Running]
 def test_a_reply_that_was_lost_is_asked_for_again(
     market: Market, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Group.read
+    read = Competing.read
     lost: list[int] = []
 
-    def lossy(self: Group, cursors: Mapping[str, Any], *rest: Any) -> Any:
+    def lossy(self: Competing, cursors: Mapping[str, Any], *rest: Any) -> Any:
         reply = read(self, cursors, *rest)
         entries = sum(len(x) for x in reply.values())
         if entries and None in cursors.values() and len(lost) < 3:
@@ -34,7 +34,7 @@ def test_a_reply_that_was_lost_is_asked_for_again(
             raise GroupUnavailable("the reply was lost")
         return reply
 
-    monkeypatch.setattr(Group, "read", lossy)
+    monkeypatch.setattr(Competing, "read", lossy)
     market.publish(BTC, range(250))
     seen = Recorder()
     running = start(market, seen, tuning=Tuning(block_ms=100))
@@ -78,8 +78,8 @@ def test_bars_that_go_to_another_member_are_no_gap_to_warn_of(
     assert len(events.named("gap.seen")) > told
 
 
-def group(market: Market, member: str = "me") -> Group:
-    return Group(connect_reader(market.url), "g", member, market.keys.dead("g"))
+def group(market: Market, member: str = "me") -> Competing:
+    return Competing(connect_reader(market.url), "g", member, market.keys.dead("g"))
 
 
 def test_a_member_with_pending_entries_is_not_removed(market: Market) -> None:

@@ -23,9 +23,7 @@ from consumers.core.lag import (
     Lag,
     Progress,
     Quality,
-    holders,
     must_count,
-    present,
     time_lag_ms,
     totals,
     unread,
@@ -174,20 +172,6 @@ def test_a_group_is_as_far_behind_as_its_worst_series() -> None:
     assert str(sums.quality) == "counted"
     assert str(totals(rows, complete=False).quality) == "at_least"
     assert totals([], complete=True).quality is Quality.EXACT
-
-
-def test_members_that_are_there_and_what_they_hold() -> None:
-    records = {
-        b"one": b"2000 1500 f00 A-B-1m",
-        b"gone": b"1000 900 f00",
-        b"odd": b"",
-        b"alone": b"1001",
-    }
-    members = present(records, 1_000)
-    assert members == {"one", "alone"}
-    assert holders({b"A-B-1m": b"one 17", b"C-D-1m": b"gone 3", b"E": b""}, members) == {
-        "A-B-1m": "one"
-    }
 
 
 # Of a real server.

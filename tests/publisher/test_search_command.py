@@ -11,9 +11,10 @@ import pytest
 from publisher_servers import Server
 from web_pages import Page, serve
 
-from publisher.commands import Answer, Command
 from publisher.settings import WebSettings
 from publisher.wire import Keys, Series
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 from tests.command_runs import Run
 from tvbus import suggest
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
 
+from bus.scripts import Script
 from consumers.core.lane import Lane
 from consumers.shell.attach import Attacher
-from consumers.shell.group import Claimed, Group
+from consumers.shell.competing import Claimed, Competing
 from consumers.shell.worker import Worker
-from publisher.core.bars import Decision, Ledger, Moment, Refuse
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Decision, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
 from publisher.dialogue import Dialogue
 from publisher.errors import AppendUnknown
@@ -25,7 +27,6 @@ from publisher.hearing import Hearing
 from publisher.roster import Roster
 from publisher.shell import store
 from publisher.shell.lease import RedisLease
-from publisher.shell.scripts import Script
 from publisher.token_keeper import TokenKeeper
 from tests.simulation.plan import Plan, after_the_close, draw
 from tests.simulation.world import Outcome, simulate
@@ -198,15 +199,15 @@ def _acknowledge_first() -> Planting:
 
 
 def _no_claims() -> Planting:
-    def take_over(self: Group, keys: Any, idle_ms: int) -> dict[str, tuple[int, int]]:
+    def take_over(self: Competing, keys: Any, idle_ms: int) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(keys, (0, 0))
 
-    def claim(self: Group, keys: Any, idle_ms: int, count: int) -> Mapping[str, Claimed]:
+    def claim(self: Competing, keys: Any, idle_ms: int, count: int) -> Mapping[str, Claimed]:
         return {key: Claimed([], 0) for key in keys}
 
     return _both(
-        lambda: mock.patch.object(Group, "take_over", take_over),
-        lambda: mock.patch.object(Group, "claim", claim),
+        lambda: mock.patch.object(Competing, "take_over", take_over),
+        lambda: mock.patch.object(Competing, "claim", claim),
     )
 
 
@@ -269,7 +270,7 @@ BUGS: Final = (
         _silent(Roster, "doubt_all"),
         scenario=after_the_close,
     ),
-    Bug("does not ask again after a reconnect", _silent(Roster, "interrupt_all"), (3,)),
+    Bug("does not ask again after a reconnect", _silent(Roster, "interrupt"), (3,)),
     Bug("keeps the session of a lost connection", _keep_session, (3,)),
     Bug(
         "never renews a token",

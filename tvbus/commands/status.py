@@ -16,16 +16,13 @@ from rich.table import Table
 
 from bus.connection import address
 from consumers.lag import read_lag
+from consumers.shell.publisher import LeaseReport, SessionReport, lease_of, session_of
 from publisher.settings import PublisherSettings
 from tvbus.exits import FAILURE
 from tvbus.groups import group_row, group_table
 from tvbus.report import (
-    LeaseReport,
     SeriesReport,
-    SessionReport,
-    lease_of,
     report_series,
-    session_of,
     summaries,
 )
 from tvbus.shared import open_bus
@@ -53,11 +50,11 @@ def command(
         _check_health(context)
         return
     bus = open_bus(context)
-    lease = lease_of(bus)
+    lease = lease_of(bus.client, bus.keys)
     lines = summaries(bus)
     rows = [report_series(bus, line) for line in lines]
     groups = read_lag(bus.client, bus.keys, [line.series for line in lines])
-    session = session_of(bus, lease)
+    session = session_of(bus.client, bus.keys, lease)
     if as_json:
         publisher = asdict(lease) | {"session": session} if lease else None
         report = {"publisher": publisher, "series": rows, "groups": [group_row(x) for x in groups]}
