@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 
 from bus.connection import Client
 from consumers.core.ids import ZERO, EntryId
-from consumers.core.letters import EVENTS, Letter
+from consumers.core.letters import Letter
 from consumers.core.patterns import Pattern
+from consumers.core.standing import EVENTS_NAME
 from consumers.errors import LetterIdInvalid, LetterUnknown
 from consumers.shell.streams import as_entry, translated
 from publisher.wire import Keys, Series, SeriesInvalid
@@ -34,7 +35,7 @@ _ID: Final = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which letters are meant: those of one series or pattern, or of EVENTS."""
+    """Which letters are meant: those of one series or pattern, or of EVENTS_NAME."""
 
     text: str
     _pattern: Pattern | None
@@ -42,12 +43,12 @@ class Choice:
     @classmethod
     def parse(cls, text: str) -> Choice:
         """Read a series, a pattern, or `@events`. Raises PatternInvalid."""
-        return cls(text, None if text == EVENTS else Pattern.parse(text))
+        return cls(text, None if text == EVENTS_NAME else Pattern.parse(text))
 
     def matches(self, letter: Letter) -> bool:
         """Tell whether the letter is meant."""
         if self._pattern is None:
-            return letter.name == EVENTS
+            return letter.name == EVENTS_NAME
         try:
             return self._pattern.matches(Series.parse(letter.name))
         except SeriesInvalid:

@@ -15,7 +15,7 @@ ConsumerError (retryable = False)
 │ ├ SymbolUnknown       for TradingView does not know the symbol; a ValueError too
 │ └ RequestOverdue*     within the time that the caller gave it
 ├ GroupUnknown          no such consumer group on this bus
-├ LetterUnknown         no dead letter with this ID, or none that can be handed over again
+├ LetterUnknown         the group has no dead letter with this ID
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ StreamRefused         the key holds something else; that series only
 ├ Fenced                another member took the series over; let it go, never retry

@@ -17,14 +17,14 @@ from consumers.core.lag import (
     GroupTotals,
     Lag,
     Progress,
-    holders,
     must_count,
-    present,
     time_lag_ms,
     totals,
     unread,
 )
-from consumers.core.letters import EVENTS
+from consumers.core.standing import EVENTS_NAME
+from consumers.errors import StreamRefused
+from consumers.shell.membership import Sharing, look_at_sharing
 from consumers.shell.streams import named, translated
 from publisher.wire import Keys, Series
 
@@ -70,15 +70,6 @@ class _Stream:
     name: str
     key: str
     interval_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Sharing:
-    """Who shares a group by leases; nobody is known where it has none."""
-
-    members: set[str]
-    holders: dict[str, str]
-    leased: bool
 
 
 @dataclass(slots=True)
@@ -130,10 +121,10 @@ def read_lag(
     ]
     looked_at = pairs[:PAIRS_MAX]
     cut = {x.group for x in pairs[PAIRS_MAX:]}
-    sharing = _sharing(client, keys, names)
+    sharing = {name: _sharing(client, keys, name) for name in names}
     _count(client, [x for x in looked_at if must_count(x.ends, x.progress)], counted_max)
     _look_at_pending(client, [x for x in looked_at if x.progress.pending])
-    _look_for_consumers(client, [x for x in looked_at if not sharing[x.group].leased])
+    _look_for_consumers(client, [x for x in looked_at if not _has_leases(sharing[x.group])])
     letters = _run(client, [("XLEN", keys.dead(name)) for name in names])
     by_group: dict[str, list[_Pair]] = {name: [] for name in names}
     for pair in looked_at:
@@ -145,40 +136,42 @@ def read_lag(
 
 
 def _report(
-    sharing: _Sharing, group: str, pairs: list[_Pair], buried: Any, *, complete: bool
+    sharing: Sharing, group: str, pairs: list[_Pair], buried: Any, *, complete: bool
 ) -> GroupLag:
+    holders = {
+        name: lease.member
+        for name, lease in sharing.leases.items()
+        if lease.member in sharing.members
+    }
     pairs.sort(key=lambda x: x.stream.name)
-    rows = tuple(x.report(sharing.holders.get(x.stream.name, "")) for x in pairs)
+    rows = tuple(x.report(holders.get(x.stream.name, "")) for x in pairs)
     competing = set().union(*(x.consumers for x in pairs))
     return GroupLag(
         group=group,
         totals=totals([x.lag for x in rows], complete=complete),
-        members=len(sharing.members if sharing.leased else competing),
+        members=len(sharing.members if _has_leases(sharing) else competing),
         dead_letters=0 if isinstance(buried, ResponseError) else int(buried),
         series=rows,
     )
 
 
+def _has_leases(sharing: Sharing) -> bool:
+    return bool(sharing.members or sharing.leases)
+
+
 def _streams(keys: Keys, series: Iterable[Series]) -> list[_Stream]:
     bars = [_Stream(str(x), keys.bars(x), x.interval_ms) for x in series]
-    return [*bars, _Stream(EVENTS, keys.events, 0)]
+    return [*bars, _Stream(EVENTS_NAME, keys.events, 0)]
 
 
 def _groups(client: Client, streams: Sequence[_Stream]) -> dict[_Stream, list[dict[str, Any]]]:
     """Return the groups of each stream that has some; what is no stream has none."""
     replies = _run(client, [("XINFO GROUPS", x.key) for x in streams])
-    found = {}
-    failed = []
-    for stream, reply in zip(streams, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            failed.append((stream, reply))
-        elif reply:
-            found[stream] = reply
-    kinds = _run(client, [("TYPE", stream.key) for stream, _ in failed])
-    for (_, error), kind in zip(failed, kinds, strict=True):
-        if kind == b"stream":
-            raise named(error) from error
-    return found
+    return {
+        stream: reply
+        for stream, reply in zip(streams, replies, strict=True)
+        if reply and not isinstance(reply, ResponseError)
+    }
 
 
 def _ends(client: Client, streams: Sequence[_Stream]) -> dict[str, Ends]:
@@ -237,22 +230,12 @@ def _look_for_consumers(client: Client, pairs: Sequence[_Pair]) -> None:
             pair.consumers = {x for x in names if b"#" not in x}
 
 
-def _sharing(client: Client, keys: Keys, groups: Sequence[str]) -> dict[str, _Sharing]:
-    """Return who shares each group by leases."""
-    with translated():
-        seconds, microseconds = client.time()
-    now_ms = seconds * 1000 + microseconds // 1000
-    records = _run(client, [("HGETALL", keys.group(x, "members")) for x in groups])
-    leases = _run(client, [("HGETALL", keys.group(x, "leases")) for x in groups])
-    sharing = {}
-    for group, known, held in zip(groups, map(_map, records), map(_map, leases), strict=True):
-        members = present(known, now_ms)
-        sharing[group] = _Sharing(members, holders(held, members), leased=bool(known))
-    return sharing
-
-
-def _map(reply: Any) -> Mapping[bytes, bytes]:
-    return {} if isinstance(reply, ResponseError) else reply
+def _sharing(client: Client, keys: Keys, group: str) -> Sharing:
+    """Return who shares a group by leases; nobody where its keys hold something else."""
+    try:
+        return look_at_sharing(client, keys, group)
+    except StreamRefused:
+        return Sharing({}, {})
 
 
 def _name(info: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from prometheus_client.registry import Collector
 
 from bus.connection import address, connect_reader, connect_writer
 from publisher.access import Access
@@ -54,10 +55,16 @@ class _Running:
 
 
 def run(
-    settings: PublisherSettings, redis_url: str, stop: threading.Event, *, wait: bool = True
+    settings: PublisherSettings,
+    redis_url: str,
+    stop: threading.Event,
+    *,
+    wait: bool = True,
+    metrics: Sequence[Collector] = (),
 ) -> None:
     """Publish until told to stop, standing by while another publisher holds the lease.
 
+    `metrics` are served beside the publisher's own.
     Raises StoreUnavailable if the bus cannot be reached and `wait` is False, and
     SignInError where only a person can help.
     """
@@ -71,7 +78,7 @@ def run(
     running = _Running()
     parts = _Parts(settings, redis_url, clock, rng, keys, store, lease)
     access = build_access(settings, redis_url)
-    health = HealthPort(settings.listen, running.status, clock.monotonic_ms)
+    health = HealthPort(settings.listen, running.status, clock.monotonic_ms, metrics)
     try:
         _await_bus(store, redis_url, stop, rng, wait=wait)
         _take_turns(parts, access, running, stop)

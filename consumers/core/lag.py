@@ -9,7 +9,7 @@ the time that is left, tells the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -152,26 +152,3 @@ def totals(lags: Iterable[Lag], *, complete: bool) -> GroupTotals:
         time_lag_ms=max((x.time_lag_ms for x in rows), default=0),
         quality=worst if complete else Quality.AT_LEAST,
     )
-
-
-def present(records: Mapping[bytes, bytes], now_ms: int) -> set[str]:
-    """Return the members that are there, of the hash `members` of a group.
-
-    A value begins with the time, by the server's clock, until which it counts.
-    """
-    found = set()
-    for name, value in records.items():
-        expires = value.partition(b" ")[0]
-        if expires.isdigit() and int(expires) > now_ms:
-            found.add(name.decode(errors="replace"))
-    return found
-
-
-def holders(leases: Mapping[bytes, bytes], members: set[str]) -> dict[str, str]:
-    """Return who of these members reads what, of the hash `leases` of a group."""
-    found = {}
-    for name, value in leases.items():
-        member = value.decode(errors="replace").partition(" ")[0]
-        if member in members:
-            found[name.decode(errors="replace")] = member
-    return found

@@ -15,10 +15,9 @@ from typing import Any, Final
 import orjson
 
 from consumers.core.ids import EntryId
+from consumers.core.standing import EVENTS_NAME
 from publisher.wire import Bar, EntryMalformed, Series, SeriesInvalid, decode_bar
 
-EVENTS: Final = "@events"
-"""Stands for `tv:events` where the name of a series is expected."""
 ORIGINAL: Final = b"original."
 """The entry's own fields carry this before their names."""
 
@@ -41,7 +40,7 @@ class Letter:
     kind: str
     """What it is: `bars`, `corrections` or `events`; empty where nothing tells."""
     name: str
-    """The series' text, or EVENTS; empty where nothing tells."""
+    """The series' text, or EVENTS_NAME; empty where nothing tells."""
     consumer: str
     buried_ms: int | None
     """When it was given up on, by the clock of the consumer's machine."""
@@ -106,7 +105,7 @@ def _origin(key: str) -> tuple[str, str]:
     """Return the kind and the name that a stream's key tells."""
     if found := _OF_SERIES.search(key):
         return found[1], found[2]
-    return ("events", EVENTS) if key.endswith(":events") else ("", "")
+    return ("events", EVENTS_NAME) if key.endswith(":events") else ("", "")
 
 
 def _number(text: str) -> int | None:

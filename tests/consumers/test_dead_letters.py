@@ -11,7 +11,8 @@ from consumer_world import BTC, ETH, T0, Market
 
 from consumers import dead
 from consumers.core.ids import EntryId
-from consumers.core.letters import EVENTS, Letter
+from consumers.core.letters import Letter
+from consumers.core.standing import EVENTS_NAME
 from consumers.dead import Choice, DeadLetters
 from consumers.errors import LetterIdInvalid, LetterUnknown, StreamRefused
 from consumers.sinks.print import bar_json
@@ -78,7 +79,7 @@ def test_a_letter_reads_as_it_was_written(market: Market) -> None:
     [
         ("tv:bars:{BTCUSDT-BINANCE-1m}", "bars", "BTCUSDT-BINANCE-1m"),
         ("x:corrections:{A-B-1D+EUR}", "corrections", "A-B-1D+EUR"),
-        ("tv:events", "events", EVENTS),
+        ("tv:events", "events", EVENTS_NAME),
         ("elsewhere", "", ""),
     ],
 )
@@ -150,13 +151,13 @@ def test_a_page_that_is_just_full_is_the_last(market: Market, letters: DeadLette
 def test_only_letters_of_the_series_that_is_meant(market: Market, letters: DeadLetters) -> None:
     bury(market, 0, BTC)
     bury(market, 1, ETH)
-    bury(market, 2, key="tv:events", kind="events", series=EVENTS)
+    bury(market, 2, key="tv:events", kind="events", series=EVENTS_NAME)
     bury(market, 3, key="elsewhere", series="no series")
     for text, expected in (
         (str(BTC), [0]),
         ("binance:ethusdt@1m", [1]),
         ("*-BINANCE-1m", [1, 0]),
-        (EVENTS, [2]),
+        (EVENTS_NAME, [2]),
     ):
         assert numbers(letters.page(9, choice=Choice.parse(text))) == expected
 
@@ -320,7 +321,7 @@ def test_letters_are_shown_to_programs_with_the_bar(market: Market, run: Run) ->
 
 
 def test_what_a_letter_holds_is_told_in_words(market: Market, run: Run) -> None:
-    event = {"key": "tv:events", "kind": "events", "series": EVENTS}
+    event = {"key": "tv:events", "kind": "events", "series": EVENTS_NAME}
     ids = [
         bury(market, 0, **event, **{"original.event": '{"event":"gap.abandoned"}'}),
         bury(market, 1, series="no series"),

@@ -4,6 +4,7 @@ in which the server's own `lag` is null, missing or wrong."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,15 +23,16 @@ from consumers.core.lag import (
     Lag,
     Progress,
     Quality,
-    holders,
     must_count,
-    present,
     time_lag_ms,
     totals,
     unread,
 )
+from consumers.dead import DeadLetters
 from consumers.errors import GroupUnavailable
 from consumers.lag import GroupLag, SeriesLag, group_names, read_lag
+from publisher.wire import Series
+from tests.bus.cluster import cluster_of_three
 
 KEY = "tv:bars:{BTCUSDT-BINANCE-1m}"
 
@@ -170,20 +172,6 @@ def test_a_group_is_as_far_behind_as_its_worst_series() -> None:
     assert str(sums.quality) == "counted"
     assert str(totals(rows, complete=False).quality) == "at_least"
     assert totals([], complete=True).quality is Quality.EXACT
-
-
-def test_members_that_are_there_and_what_they_hold() -> None:
-    records = {
-        b"one": b"2000 1500 f00 A-B-1m",
-        b"gone": b"1000 900 f00",
-        b"odd": b"",
-        b"alone": b"1001",
-    }
-    members = present(records, 1_000)
-    assert members == {"one", "alone"}
-    assert holders({b"A-B-1m": b"one 17", b"C-D-1m": b"gone 3", b"E": b""}, members) == {
-        "A-B-1m": "one"
-    }
 
 
 # Of a real server.
@@ -496,3 +484,24 @@ def test_a_server_that_is_gone_is_told(market: Market, own_server: Server) -> No
     with pytest.raises(GroupUnavailable):
         read_lag(client, market.keys, [BTC])
     client.close()
+
+
+def test_a_cluster_tells_the_same(tmp_path: Path) -> None:
+    series = [Series(f"S{number**5}", "X", "1m") for number in range(20)]
+    with cluster_of_three(tmp_path) as ports:
+        client = connect_writer(f"redis+cluster://127.0.0.1:{ports[0]}")
+        market = Market(client, "")
+        for one in series:
+            market.publish(one, range(10))
+            client.xgroup_create(market.keys.bars(one), "g", str(at(4)))
+        key = market.keys.bars(series[0])
+        client.xreadgroup("g", "host", {key: ">"}, count=3)
+        entry = client.xadd("tv:dead:{g}", {"reason": "x", "series": str(series[0])})
+        [group] = read_lag(client, market.keys, series)
+        assert group.totals.unread == 5 * 20 - 3
+        assert (group.totals.pending, group.members, group.dead_letters) == (3, 1, 1)
+        assert all(x.lag.time_lag_ms == 5 * MINUTE_MS for x in group.series)
+        letters = DeadLetters(client, market.keys, "g")
+        assert letters.replay(letters.find([entry.decode()])).asked == 1
+        assert letters.drop([x.id for x in letters.walk()]) == 1
+        client.close()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated
 
 import structlog
 import typer
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from bus.errors import SettingsInvalid
 from bus.health import HealthServer
 from bus.settings import BusSettings, ListenAddress
 from consumers import Consumer, load_target
+from consumers.shell.metrics import ConsumerMetrics
 from consumers.sinks.open import FORMS, open_sink
 
 log = structlog.get_logger("consumers")
@@ -52,13 +51,17 @@ def command(
         str | None, typer.Option(help="This member's name, the same after each restart.")
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for a bus that is not there yet.")] = True,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of /healthz and /metrics, such as 127.0.0.1:9465."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With print: JSON lines.")] = False,
 ) -> None:
     """Call a function with every closed bar, at least once and acknowledged afterwards.
 
     Example: tvbus consume strategy:on_bar --group demo --series '*-BINANCE-1m' --start newest
     """
-    settings = context.obj.settings(ConsumerSettings)
+    settings = context.obj.settings(ConsumerSettings, listen=listen)
     sink = open_sink(target, group, as_json=as_json)
     handler = load_target(target) if sink is None else sink
     consumer = Consumer(
@@ -84,8 +87,11 @@ def _health(listen: str, consumer: Consumer) -> Iterator[None]:
         }
         return not trouble, {**facts, **asdict(consumer.counts)}
 
+    metrics = ConsumerMetrics(
+        consumer.group, lambda: asdict(consumer.counts), lambda: consumer.bus_trouble
+    )
     try:
-        server = HealthServer(listen, check, _Metrics(consumer))
+        server = HealthServer(listen, check, metrics)
     except SettingsInvalid as error:
         # The publisher of the same settings may have the port; bars matter more.
         log.warning("health.unavailable", reason=str(error))
@@ -95,16 +101,3 @@ def _health(listen: str, consumer: Consumer) -> Iterator[None]:
         yield
     finally:
         server.stop()
-
-
-@dataclass(frozen=True)
-class _Metrics(Collector):
-    consumer: Consumer
-
-    def collect(self) -> Iterator[Metric]:
-        counter = CounterMetricFamily(
-            "tvbus_consumer", "What a consumer did; see docs/operations.md", labels=["what"]
-        )
-        for what, count in asdict(self.consumer.counts).items():
-            counter.add_metric([what], count)
-        yield counter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Annotated
 
 import structlog
@@ -16,6 +17,7 @@ from bus.errors import BusError
 from bus.large_buffers import return_large_buffers
 from publisher import app
 from publisher.settings import PublisherSettings
+from tvbus.group_metrics import GroupMetrics
 from tvbus.shared import stop_on_signals
 
 WATCH_S = 2.0
@@ -57,8 +59,8 @@ def command(
     if not settings.series:
         log.warning("series.missing", reason="none are named; `tvbus subscribe` adds some")
     stop = stop_on_signals()
-    with _bus(settings, stop) as url:
-        app.run(settings, url, stop, wait=wait)
+    with _bus(settings, stop) as url, closing(GroupMetrics(url, settings.prefix)) as groups:
+        app.run(settings, url, stop, wait=wait, metrics=[groups])
 
 
 @contextlib.contextmanager
