@@ -25,12 +25,11 @@ from bus.settings import BusSettings
 from consumers.core.backoff import BUS_BACKOFF, HANDLER_BACKOFF, Backoff
 from consumers.core.patterns import Pattern
 from consumers.core.start import Start
+from consumers.core.wishes import Wishes
 from consumers.errors import HandlerInvalid, UsageError
-from consumers.shell.attach import Attacher
 from consumers.shell.bus import Bus
-from consumers.shell.catalogue import Catalogue
-from consumers.shell.competing import RELEASED, Competing
-from consumers.shell.reader import Reader
+from consumers.shell.membership import LEASE_MS
+from consumers.shell.reading import reader_of
 from consumers.shell.threads import Counts, Desk, Tuning
 from consumers.shell.worker import Handler, Subscription, Worker
 from consumers.target import is_importing
@@ -85,6 +84,7 @@ class Consumer:
         name: str | None = None,
         wait: bool = True,
         tuning: Tuning | None = None,
+        lease_ms: int = LEASE_MS,
         retry: Backoff = HANDLER_BACKOFF,
     ) -> None:
         """Describe the consumer; nothing is connected before `run`.
@@ -104,6 +104,7 @@ class Consumer:
         self._bus = Bus.find(redis_url, prefix, state_dir)
         self._wait = wait
         self._tuning = tuning or Tuning()
+        self._lease_ms = lease_ms
         self._retry = retry
         self._subscriptions: list[Subscription] = []
         self._desk = Desk()
@@ -174,17 +175,18 @@ class Consumer:
 
     def _serve(self, client: Client) -> None:
         desk, keys = self._desk, self._bus.keys
-        group = Competing(client, self.group, self.name, keys.dead(self.group))
-        attacher = Attacher(
+        wishes = Wishes(bars=[x.pattern for x in self._subscriptions])
+        reader = reader_of(
             desk,
-            group,
-            Catalogue(client, keys.catalogue),
+            client,
             keys,
-            [x.pattern for x in self._subscriptions],
-            self._start,
-            self._tuning,
+            group=self.group,
+            member=self.name,
+            wishes=wishes,
+            start=self._start,
+            tuning=self._tuning,
+            lease_ms=self._lease_ms,
         )
-        reader = Reader(desk, group, attacher, self._tuning)
         thread = threading.Thread(target=reader.run, name="tvbus-reader", daemon=True)
         log.info("consumer.started", group=self.group, name=self.name)
         thread.start()
@@ -255,7 +257,7 @@ def _subscribe(patterns: list[Pattern], handler: Handler) -> list[Subscription]:
 
 
 def _checked_name(what: str, value: str) -> str:
-    if not _NAME.fullmatch(value) or (what == "name" and value == RELEASED):
+    if not _NAME.fullmatch(value):
         raise UsageError(
             f"{what} must be 1 to 128 printable ASCII characters without white space "
             f"or braces, was {value!r}"

@@ -47,16 +47,18 @@ local function lowest_pending()
   return redis.call('XPENDING', key, group, '-', '+', 1)[1]
 end
 
-local lowest = lowest_pending()
-while lowest and left == 0 and not is_in_stream(key, lowest[1]) do
-  redis.call('XACK', key, group, lowest[1])
-  trimmed[#trimmed + 1] = lowest[1]
-  lowest = lowest_pending()
-end
 -- Only the lowest can have been at a handler, which it may have brought down. It
 -- counts as tried once more; by the call that ends the take-over, so only once.
-if lowest and left == 0 and #others > 0 then
-  redis.call('XCLAIM', key, group, own, 0, lowest[1], 'RETRYCOUNT', lowest[4] + 1, 'JUSTID')
+local lowest = lowest_pending()
+if left == 0 and #others > 0 then
+  while lowest and not is_in_stream(key, lowest[1]) do
+    redis.call('XACK', key, group, lowest[1])
+    trimmed[#trimmed + 1] = lowest[1]
+    lowest = lowest_pending()
+  end
+  if lowest then
+    redis.call('XCLAIM', key, group, own, 0, lowest[1], 'RETRYCOUNT', lowest[4] + 1, 'JUSTID')
+  end
 end
 local delivered
 for _, one in ipairs(redis.call('XINFO', 'GROUPS', key)) do

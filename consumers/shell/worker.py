@@ -10,8 +10,8 @@ from typing import Final
 import structlog
 
 from consumers.core.backoff import HANDLER_BACKOFF, Backoff
-from consumers.core.lane import Work
 from consumers.core.patterns import Pattern
+from consumers.core.work import Work
 from consumers.shell.threads import Desk
 from publisher.wire import Bar, Series
 
@@ -65,9 +65,10 @@ class Worker:
         return WAIT_MS_MAX if due_ms is None else max(0, due_ms - desk.clock.monotonic_ms())
 
     def _handle(self, work: Work) -> None:
-        handlers = self._handlers_of(work.bar.series)
+        handlers = [] if work.bar is None else self._handlers_of(work.bar.series)
         try:
             while work.handlers_done < len(handlers):
+                assert work.bar is not None
                 handlers[work.handlers_done](work.bar)
                 work.handlers_done += 1
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
@@ -89,6 +90,7 @@ class Worker:
         return self._handlers[series]
 
     def _failed(self, work: Work, error: Exception) -> None:
+        assert work.bar is not None, "only bars are read"
         wait_ms = self.backoff.wait_ms(work.attempt, self.rng)
         self.desk.counts.failed += 1
         log.warning(

@@ -29,7 +29,6 @@ from consumers.sinks.print import PrintSink, bar_line
         ({"group": "a b"}, UsageError),
         ({"group": "{a}"}, UsageError),
         ({"name": "a b"}, UsageError),
-        ({"name": "released"}, UsageError),
         ({"start": "now"}, StartInvalid),
         ({"prefix": "a b"}, SettingsInvalid),
     ],
