@@ -65,7 +65,7 @@ def sift(source: Source, arrivals: Iterable[Arrival]) -> Sifted:
         if entry in source.unacked:
             continue
         source.unacked.add(entry)
-        if entry <= source.processed:
+        if source.ordered and entry <= source.processed:
             found.repeated.append(entry)
         elif not arrival.fault and arrival.bar is None and arrival.event is None:
             run.append(entry)
@@ -76,6 +76,11 @@ def sift(source: Source, arrivals: Iterable[Arrival]) -> Sifted:
     return found
 
 
+def _is_continuous(source: Source) -> bool:
+    """Tell whether each entry names the one before, and all come here."""
+    return source.kind is Kind.BARS and source.ordered
+
+
 def _close(source: Source, run: list[EntryId], found: Sifted) -> None:
     """Make one gap of the trimmed entries side by side."""
     if not run:
@@ -83,7 +88,7 @@ def _close(source: Source, run: list[EntryId], found: Sifted) -> None:
     *also, last = run
     found.trimmed += len(run)
     series, known = source.lane.series, source.opened_ms
-    if source.kind is not Kind.BARS or series is None or (known or 0) >= last.ms:
+    if series is None or not _is_continuous(source) or (known or 0) >= last.ms:
         found.gone += run
     else:
         from_ms = run[0].ms - 1 if known is None else known
@@ -99,7 +104,7 @@ def _place(source: Source, arrival: Arrival, found: Sifted) -> None:
         found.letters.append(
             Letter(source, arrival.entry, failure, arrival.attempt, arrival.fields)
         )
-        if source.kind is Kind.BARS:
+        if _is_continuous(source):
             source.opened_ms = max(source.opened_ms or 0, arrival.entry.ms)
         return
     work = Work(
@@ -112,7 +117,7 @@ def _place(source: Source, arrival: Arrival, found: Sifted) -> None:
         attempt=arrival.attempt,
     )
     found.works.append(work)
-    if source.kind is Kind.BARS:
+    if _is_continuous(source):
         _check_continuity(source, work, found)
 
 

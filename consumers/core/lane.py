@@ -40,6 +40,8 @@ class Source:
 
     key: str
     kind: Kind
+    ordered: bool = True
+    """False where members compete: an older entry may come after a newer one."""
     lane: Lane = field(init=False, repr=False)
     phase: Phase = Phase.OUTSIDE
     processed: EntryId = ZERO

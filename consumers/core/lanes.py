@@ -241,11 +241,13 @@ class Lanes:
     def put_back(self, done: Mapping[Source, Sequence[EntryId]]) -> None:
         """Return acknowledgements that did not reach the server."""
         for source, entries in done.items():
-            self._done[source] = [*entries, *self._done.get(source, [])]
+            if entries:
+                self._done[source] = [*entries, *self._done.get(source, [])]
 
     def acknowledge(self, source: Source, entries: Iterable[EntryId]) -> None:
         """Let entries be acknowledged that no handler needs to see."""
-        self._done.setdefault(source, []).extend(entries)
+        if some := list(entries):
+            self._done.setdefault(source, []).extend(some)
 
     def take_failed(self) -> list[Work]:
         """Return the works whose next attempt the server is to count."""

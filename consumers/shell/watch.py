@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from redis.cluster import RedisCluster
-from redis.exceptions import AskError, MovedError, TryAgainError
+from redis.exceptions import AskError, MovedError, ResponseError, TryAgainError
 
 from bus.connection import BLOCK_MS_MAX, READ_MARGIN_MS, Client
 from consumers.core.ids import EntryId
 from consumers.errors import GroupUnavailable
-from consumers.shell.streams import translated
+from consumers.shell.streams import named, translated
 
+_LED_ELSEWHERE: Final = (MovedError, AskError, TryAgainError)
 _OVERDUE_S: Final = (BLOCK_MS_MAX + READ_MARGIN_MS) / 1000
 
 
@@ -49,8 +50,10 @@ class _Flight:
         asked, self.after = self.after, {}
         try:
             reply = self.connection.read_response()
-        except (MovedError, AskError, TryAgainError):
-            # Whoever reads the stream next will be led to its new place.
+        except ResponseError as error:
+            if not isinstance(error, _LED_ELSEWHERE) and isinstance(named(error), GroupUnavailable):
+                raise
+            # Whoever reads these next is led to the new place, or told what is wrong with one.
             return asked.keys() & after.keys()
         found = {key.decode(): EntryId.parse(entries[0][0]) for key, entries in reply or ()}
         return {key for key, entry in after.items() if found.get(key, entry) > entry}
