@@ -5,7 +5,7 @@ ConsumerError (retryable = False)
 │ ├ StartInvalid        not one of the four start positions
 │ ├ StartRequired       a group sees a series for the first time and nobody said where to start
 │ ├ PatternInvalid      neither a series nor a pattern
-│ ├ HandlerInvalid      not a function that takes a bar
+│ ├ HandlerInvalid      not a function that takes what it is registered for
 │ ├ ArgumentInvalid     an argument of the classes for tvDatafeed's users; a ValueError too
 │ ├ TargetInvalid       `module:function` leads nowhere
 │ ├ NameTaken           another process came with this member's name
@@ -17,6 +17,7 @@ ConsumerError (retryable = False)
 ├ GroupUnknown          no such consumer group on this bus
 ├ LetterUnknown         the group has no dead letter with this ID
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
+├ HandlerFailed         a handler failed, and the policy is to stop then
 ├ StreamRefused         the key holds something else; that series only
 ├ Fenced                another member took the series over; let it go, never retry
 ├ SinkError
@@ -56,7 +57,7 @@ class PatternInvalid(UsageError):
 
 
 class HandlerInvalid(UsageError):
-    """The handler is not a plain function that takes a bar."""
+    """The handler is not a function that takes what it is registered for."""
 
 
 class ArgumentInvalid(UsageError, ValueError):
@@ -103,6 +104,13 @@ class LetterUnknown(ConsumerError):
 
 class EntryInvalid(ConsumerError):
     """An entry of the bus cannot be decoded."""
+
+
+class HandlerFailed(ConsumerError):
+    """A handler failed as often as it may, and the consumer was told to stop then.
+
+    The entry stays pending; what the handler raised is chained.
+    """
 
 
 class StreamRefused(ConsumerError):

@@ -241,7 +241,8 @@ class Lanes:
     def put_back(self, done: Mapping[Source, Sequence[EntryId]]) -> None:
         """Return acknowledgements that did not reach the server."""
         for source, entries in done.items():
-            self._done[source] = [*entries, *self._done.get(source, [])]
+            if entries:
+                self._done[source] = [*entries, *self._done.get(source, [])]
 
     def acknowledge(self, source: Source, entries: Iterable[EntryId]) -> None:
         """Let entries be acknowledged that no handler needs to see."""

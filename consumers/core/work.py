@@ -52,6 +52,10 @@ class Work:
     """Counted by the server, so over restarts and take-overs too."""
     handlers_done: int = 0
     """Handlers that have already taken the entry; a retry begins after them."""
+    failures: int = 0
+    """How often a handler failed at it in this process."""
+    alone: bool = False
+    """A batch with it failed: hand it over by itself, to find out which one it was."""
     replay_of: EntryId | None = None
     """The dead letter that this is handed over again from."""
     also: tuple[EntryId, ...] = ()

@@ -115,4 +115,5 @@ def _read(lane: Lane) -> list[Source]:
 
 
 def _changed(lane: Lane) -> list[Source]:
-    return [x for x in _read(lane) if x.position != x.kept]
+    # Where members compete, none of them knows what the others still have in hand.
+    return [x for x in _read(lane) if x.ordered and x.position != x.kept]

@@ -20,6 +20,7 @@ class Discovery:
     catalogue: Catalogue
     keys: Keys
     every_ms: int
+    ordered: bool = True
     due_ms: int = 0
     """When the catalogue is read next."""
     _found: dict[str, Series] = field(default_factory=dict)
@@ -43,11 +44,14 @@ class Discovery:
     def lane(self, name: str) -> Lane:
         """Return a new lane for a name."""
         if name == EVENTS_NAME:
-            return Lane(name, None, {Kind.EVENTS: Source(self.keys.events, Kind.EVENTS)})
+            return Lane(name, None, {Kind.EVENTS: self._source(self.keys.events, Kind.EVENTS)})
         series = self._found.get(name) or Series.parse(name)
         keys = {
             Kind.BARS: self.keys.bars(series),
             Kind.CORRECTIONS: self.keys.corrections(series),
         }
-        sources = {x: Source(keys[x], x) for x in self.wishes.kinds(series)}
+        sources = {x: self._source(keys[x], x) for x in self.wishes.kinds(series)}
         return Lane(name, series, sources)
+
+    def _source(self, key: str, kind: Kind) -> Source:
+        return Source(key, kind, self.ordered)

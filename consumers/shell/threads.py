@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Protocol
 
 from consumers.core.lanes import Lanes
+from publisher.wire import Bar, Series
 
 
 class Clock(Protocol):
@@ -105,6 +106,7 @@ class Counts:
     handled: int = 0
     failed: int = 0
     claimed: int = 0
+    skipped: int = 0
     repeated: int = 0
     trimmed: int = 0
     dead_lettered: int = 0
@@ -123,6 +125,8 @@ class Desk:
     lock: Lock = field(default_factory=Lock)
     reader_bell: Bell = field(default_factory=WakingBell)
     worker_bell: Bell = field(default_factory=Bell)
+    forming: dict[Series, Bar] = field(default_factory=dict)
+    """The newest state of the bars in progress, until it is handed on."""
     counts: Counts = field(default_factory=Counts)
     stopping: bool = False
     """Set once; handlers take no further bar."""

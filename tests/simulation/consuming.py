@@ -10,15 +10,21 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from consumers.core.backoff import Backoff
-from consumers.core.patterns import Pattern
-from consumers.core.start import Start
-from consumers.shell.attach import Attacher
-from consumers.shell.catalogue import Catalogue
 from consumers.shell.competing import Competing
+
+from consumers.core.backoff import Backoff
+from consumers.core.handlers import Handler
+from consumers.core.patterns import Pattern
+from consumers.core.policy import Policy
+from consumers.core.start import Start
+from consumers.core.wants import Subscription, Subscriptions, Wanted
+from consumers.shell.attach import Attacher
+from consumers.shell.calling import Caller
+from consumers.shell.catalogue import Catalogue
+from consumers.shell.lookup import BusLookup
 from consumers.shell.reader import Reader
 from consumers.shell.threads import Bell, Desk, Tuning
-from consumers.shell.worker import Subscription, Worker
+from consumers.shell.worker import Worker
 from publisher.wire import Bar
 from tests.simulation.bus import Bus
 from tests.simulation.loop import Killed, Process
@@ -35,7 +41,7 @@ GUARDS: Final = (
 )
 """What must have stood at least once in any batch."""
 TUNING: Final = Tuning(block_ms=5_000, catalogue_ms=5_000)
-RETRY: Final = Backoff(first_ms=500, wait_ms_max=8_000)
+POLICY: Final = Policy("retry-forever", backoff=Backoff(first_ms=500, wait_ms_max=8_000))
 PACE_MS: Final = (1, 60)
 
 Handled = Callable[[str, Bar, bool], None]
@@ -95,8 +101,10 @@ class ConsumerProcess(Process):
         start = Start.parse("oldest")
         attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
         self._reader = Reader(self.desk, member, attacher, TUNING, rng=rng)
-        subscriptions = [Subscription(pattern, self.take) for pattern in parsed]
-        self._worker = Worker(self.desk, subscriptions, RETRY, rng)
+        wanted = Subscriptions()
+        wanted.add(Subscription(Wanted.BARS, Handler(self.take), tuple(parsed)))
+        caller = Caller(group, self, BusLookup(self.client, KEYS))
+        self._worker = Worker(self.desk, wanted, caller, POLICY, rng)
 
     def start(self) -> None:
         """Begin to read."""
