@@ -25,6 +25,39 @@ from consumers.sinks.sink import Sink
 log = structlog.get_logger("consumers")
 
 
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the group begins in a series it has not seen: "
+        "oldest, newest, time:2026-11-01T00:00:00Z or last:100."
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=BATCH_MAX, help="The function takes lists of 1 to N bars."),
+]
+FailureOption = Annotated[
+    FailurePolicy, typer.Option(help="What becomes of a bar that failed as often as it may.")
+]
+AttemptsOption = Annotated[
+    int, typer.Option(min=1, max=ATTEMPTS_MAX, help="How often a bar is handed over before that.")
+]
+LeaseOption = Annotated[
+    float,
+    typer.Option(
+        min=LEASE_MS_MIN / 1000,
+        max=LEASE_MS_MAX / 1000,
+        help="How long this member may be silent before others take its series over.",
+    ),
+]
+UnorderedOption = Annotated[
+    bool,
+    typer.Option(
+        "--unordered", help="Compete for single bars, for work where order does not matter."
+    ),
+]
+
+
 class ConsumerSettings(BusSettings):
     """What a consumer process needs beside the bus."""
 
@@ -45,42 +78,15 @@ def command(
         list[str] | None,
         typer.Option(help="Series or pattern such as *-BINANCE-1m; may be repeated."),
     ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the group begins in a series it has not seen: "
-            "oldest, newest, time:2026-11-01T00:00:00Z or last:100."
-        ),
-    ] = None,
+    start: StartOption = None,
     name: Annotated[
         str | None, typer.Option(help="This member's name, unique in the group.")
     ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, max=BATCH_MAX, help="The function takes lists of 1 to N bars."),
-    ] = None,
-    on_failure: Annotated[
-        FailurePolicy,
-        typer.Option(help="What becomes of a bar that failed as often as it may."),
-    ] = "dead-letter",
-    attempts: Annotated[
-        int,
-        typer.Option(min=1, max=ATTEMPTS_MAX, help="How often a bar is handed over before that."),
-    ] = ATTEMPTS_DEFAULT,
-    lease_seconds: Annotated[
-        float,
-        typer.Option(
-            min=LEASE_MS_MIN / 1000,
-            max=LEASE_MS_MAX / 1000,
-            help="How long this member may be silent before others take its series over.",
-        ),
-    ] = LEASE_MS / 1000,
-    unordered: Annotated[
-        bool,
-        typer.Option(
-            "--unordered", help="Compete for single bars, for work where order does not matter."
-        ),
-    ] = False,
+    batch: BatchOption = None,
+    on_failure: FailureOption = "dead-letter",
+    attempts: AttemptsOption = ATTEMPTS_DEFAULT,
+    lease_seconds: LeaseOption = LEASE_MS / 1000,
+    unordered: UnorderedOption = False,
     wait: Annotated[bool, typer.Option(help="Wait for a bus that is not there yet.")] = True,
     listen: Annotated[
         str | None,
