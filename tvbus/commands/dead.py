@@ -124,7 +124,10 @@ def replay(
     with _letters(context, group) as dead:
         chosen = dead.find(ids) if ids else dead.walk(oldest_first=True, choice=choice)
         asked = dead.replay(chosen)
+        is_read = dead.is_read()
     print(f"{asked.asked} asked for; the members of {group!r} hand them over again")
+    if not is_read:
+        print("no member with leases runs now: they wait for one")
     if asked.waiting:
         print(f"{asked.waiting} were asked for before, and wait")
     troubles = []
