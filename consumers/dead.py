@@ -18,7 +18,6 @@ from consumers.core.letters import Letter
 from consumers.core.patterns import Pattern
 from consumers.core.standing import EVENTS_NAME
 from consumers.errors import LetterIdInvalid, LetterUnknown
-from consumers.shell.membership import look_at_sharing
 from consumers.shell.streams import as_entry, translated
 from publisher.wire import Keys, Series, SeriesInvalid
 
@@ -83,7 +82,6 @@ class DeadLetters:
 
     def __init__(self, client: Client, keys: Keys, group: str) -> None:
         self._client = client
-        self._keys = keys
         self.group = group
         self._key = keys.dead(group)
         self._replays = keys.group(group, "replays")
@@ -181,10 +179,6 @@ class DeadLetters:
                 names: Any = self._client.hmget(self._replays, [str(x.id) for x in some])
             found |= {x.id for x, name in zip(some, names, strict=True) if name is not None}
         return found
-
-    def is_read(self) -> bool:
-        """Tell whether a member is there that could hand letters over again."""
-        return bool(look_at_sharing(self._client, self._keys, self.group).members)
 
     def replay(self, letters: Iterable[Letter]) -> Asked:
         """Ask the group to hand these over again."""

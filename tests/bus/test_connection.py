@@ -17,19 +17,13 @@ from bus.connection import (
     connect_reader,
     connect_writer,
 )
-from bus.embedded import EmbeddedServer
+from bus.embedded import EmbeddedServer, _binary
 from bus.errors import BusUnreachable, SettingsInvalid
-from tests.bus.cluster import (
-    BINARY,
-    CLUSTERED,
-    answers,
-    cluster_of_three,
-    command,
-    direct_client,
-    is_whole,
-)
+from tests.bus.clusters import CLUSTERED, answers, cluster_of, command, direct, is_whole
 from tests.bus.servers import CuttingProxy, free_port, running
 from tests.waiting import eventually as wait_for
+
+BINARY = str(_binary())
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +114,7 @@ def test_every_part_of_a_sentinel_address_counts(url: str) -> None:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """Three nodes that share the slots."""
-    with cluster_of_three(tmp_path_factory.mktemp("cluster")) as ports:
+    with cluster_of(BINARY, tmp_path_factory.mktemp("cluster"), 3) as ports:
         yield ports
 
 
@@ -193,14 +187,14 @@ def test_a_lost_reply_through_a_cluster_client_was_sent_once(tmp_path: Path) -> 
     announced = ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(proxy.port)]
     arguments = [BINARY, "--port", str(port), *announced, *CLUSTERED, str(free_port())]
     with running(arguments, tmp_path):
-        direct = direct_client(port)
-        command(direct, "CLUSTER ADDSLOTSRANGE 0 16383")
-        wait_for(lambda: is_whole(direct, 1))
+        node = direct(port)
+        command(node, "CLUSTER ADDSLOTSRANGE 0 16383")
+        wait_for(lambda: is_whole(node, 1))
         client = connect_writer(f"redis+cluster://127.0.0.1:{proxy.port}")
         with pytest.raises(redis.ConnectionError):
             client.xadd("once", {"bar": b"1"})
         assert proxy.cuts == 1
-        assert direct.xlen("once") == 1
+        assert node.xlen("once") == 1
     proxy.close()
 
 

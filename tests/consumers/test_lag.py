@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.connection import Client, connect_writer
+from bus.embedded import _binary
 from consumers import lag
 from consumers.core.ids import ZERO, EntryId
 from consumers.core.lag import (
@@ -32,7 +33,7 @@ from consumers.dead import DeadLetters
 from consumers.errors import GroupUnavailable
 from consumers.lag import GroupLag, LagReport, SeriesLag, group_names, read_lag
 from publisher.wire import Series
-from tests.bus.cluster import cluster_of_three
+from tests.bus.clusters import cluster_of
 
 KEY = "tv:bars:{BTCUSDT-BINANCE-1m}"
 
@@ -500,7 +501,7 @@ def test_a_server_that_is_gone_is_told(market: Market, own_server: Server) -> No
 
 def test_a_cluster_tells_the_same(tmp_path: Path) -> None:
     series = [Series(f"S{number**5}", "X", "1m") for number in range(20)]
-    with cluster_of_three(tmp_path) as ports:
+    with cluster_of(str(_binary()), tmp_path, 3) as ports:
         client = connect_writer(f"redis+cluster://127.0.0.1:{ports[0]}")
         market = Market(client, "")
         for one in series:

@@ -124,10 +124,7 @@ def replay(
     with _letters(context, group) as dead:
         chosen = dead.find(ids) if ids else dead.walk(oldest_first=True, choice=choice)
         asked = dead.replay(chosen)
-        is_read = dead.is_read()
-    print(f"{asked.asked} asked for; the members of {group!r} hand them over again")
-    if not is_read:
-        print("no member with leases runs now: they wait for one")
+    print(f"{asked.asked} asked for; members of {group!r} hand them over, now or when they run")
     if asked.waiting:
         print(f"{asked.waiting} were asked for before, and wait")
     troubles = []
