@@ -8,7 +8,13 @@ ConsumerError (retryable = False)
 │ ├ HandlerInvalid      not a function that takes a bar
 │ ├ TargetInvalid       `module:function` leads nowhere
 │ ├ NameTaken           another process came with this member's name
-│ └ FrameUnavailable    pandas is not installed
+│ ├ FrameUnavailable    pandas is not installed
+│ └ LetterIdInvalid     not the ID of a dead letter
+├ RequestRefused        the running publisher does not do what was asked of it
+│ ├ SymbolUnknown       for TradingView does not know the symbol; a ValueError too
+│ └ RequestOverdue*     within the time that the caller gave it
+├ GroupUnknown          no such consumer group on this bus
+├ LetterUnknown         no dead letter with this ID, or none that can be handed over again
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ StreamRefused         the key holds something else; that series only
 ├ Fenced                another member took the series over; let it go, never retry
@@ -62,6 +68,32 @@ class NameTaken(UsageError):
 
 class FrameUnavailable(UsageError):
     """A data frame was asked for without pandas."""
+
+
+class RequestRefused(ConsumerError):
+    """The publisher said no to a request, or nothing; its message says why."""
+
+
+class SymbolUnknown(RequestRefused, ValueError):
+    """TradingView does not know the symbol on that exchange."""
+
+
+class RequestOverdue(RequestRefused):
+    """The answer did not come in time; it may be on its way."""
+
+    retryable = True
+
+
+class LetterIdInvalid(UsageError):
+    """The text cannot be the ID of a dead letter."""
+
+
+class GroupUnknown(ConsumerError):
+    """The bus knows no consumer group of this name."""
+
+
+class LetterUnknown(ConsumerError):
+    """The group has no such dead letter."""
 
 
 class EntryInvalid(ConsumerError):

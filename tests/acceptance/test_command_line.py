@@ -72,6 +72,9 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("verify", "A-B-1m", "--all"), {}, 2, "give series, or --all"),
     (("verify", "7x"), {}, 2, "'7x' is not a series"),
     (("verify", "BTCUSDT-BINANCE-1m"), {}, 1, "no bus: start one"),
+    (("dead", "list"), {}, 2, "--group"),
+    (("dead", "list", "--group", "g"), {}, 1, "no bus: start one"),
+    (("dead", "drop", "--group", "g", "--all"), {}, 2, "add --yes"),
     (("frobnicate",), {}, 2, "frobnicate"),
 ]
 
@@ -102,6 +105,7 @@ COMMANDS = [
     "search",
     "history",
     "verify",
+    "dead",
     "login",
     "logout",
     "doctor",

@@ -14,6 +14,9 @@ import structlog
 from consumer_world import BTC, FAST, FAST_RETRY, Events, Market, Running, Server, binary
 
 from consumers import Consumer
+from tests.command_runs import run
+
+__all__ = ["run"]
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -18,7 +18,8 @@ from consumers.core.lane import Lane
 from consumers.shell.attach import Attacher
 from consumers.shell.competing import Claimed, Competing
 from consumers.shell.worker import Worker
-from publisher.core.bars import Decision, Ledger, Moment, Refuse
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Decision, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
 from publisher.dialogue import Dialogue
 from publisher.errors import AppendUnknown
@@ -269,7 +270,7 @@ BUGS: Final = (
         _silent(Roster, "doubt_all"),
         scenario=after_the_close,
     ),
-    Bug("does not ask again after a reconnect", _silent(Roster, "interrupt_all"), (3,)),
+    Bug("does not ask again after a reconnect", _silent(Roster, "interrupt"), (3,)),
     Bug("keeps the session of a lost connection", _keep_session, (3,)),
     Bug(
         "never renews a token",

@@ -7,6 +7,7 @@ after it was done and before its reply came, or long after its sender gave it up
 from __future__ import annotations
 
 import copy
+import random
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -53,7 +54,7 @@ class Bus:
     def __init__(self, loop: Loop, plan: Plan) -> None:
         self.loop = loop
         self.plan = plan
-        self.rng = plan.rng("bus")
+        self._rngs: dict[str, random.Random] = {}
         self.server = fakeredis.FakeServer(version=(7,))
         self.client = _client(fakeredis.FakeRedis, self.server)
         """A client that nothing befalls."""
@@ -74,6 +75,12 @@ class Bus:
         client = _client(SimClient, self.server)
         client.bus, client.process, client.epoch = self, process, self.epoch
         return client
+
+    def rng(self, process: Process) -> random.Random:
+        """Return the generator of what befalls a process' calls: others' have their own."""
+        if process.name not in self._rngs:
+            self._rngs[process.name] = self.plan.rng(f"bus:{process.name}")
+        return self._rngs[process.name]
 
     def struck(self, kind: str) -> None:
         """Count a fault that struck."""
@@ -137,20 +144,20 @@ class Bus:
             self._stall(process, "stall_before", weight)
         except Killed:
             # It may have been sent by then, or not.
-            if self.rng.random() < 0.5 and client.epoch == self.epoch:
+            if self.rng(process).random() < 0.5 and client.epoch == self.epoch:
                 self._finish(process, commands, run(len(commands)))
             raise
         self._reach(client)
-        if self._draws("ghost", weight):
+        if self._draws(process, "ghost", weight):
             self._haunt(process, commands)
         done = len(commands)
-        if self._draws("cut", weight):
-            done = self.rng.randrange(done)
+        if self._draws(process, "cut", weight):
+            done = self.rng(process).randrange(done)
         refused = self._refusal(commands)
         replies = refused if refused is not None else run(done)
         self._finish(process, commands, replies)
         self._stall(process, "stall_after", weight)
-        if done < len(commands) or self._draws("reply_lost", weight):
+        if done < len(commands) or self._draws(process, "reply_lost", weight):
             raise RedisConnectionError("Connection closed by server.")
         return replies
 
@@ -166,17 +173,18 @@ class Bus:
             client.epoch = self.epoch
             raise RedisConnectionError("Connection closed by server.")
 
-    def _draws(self, kind: str, weight: int) -> bool:
-        if not self.faulty or self.rng.random() >= weight * self.plan.chance(kind):
+    def _draws(self, process: Process, kind: str, weight: int) -> bool:
+        if not self.faulty or self.rng(process).random() >= weight * self.plan.chance(kind):
             return False
         self.struck(kind)
         return True
 
     def _stall(self, process: Process, kind: str, weight: int) -> None:
-        if self._draws(kind, weight):
-            ms = self.rng.randrange(*STALL_MS)
+        if self._draws(process, kind, weight):
+            rng = self.rng(process)
+            ms = rng.randrange(*STALL_MS)
             process.say(f"{kind} for {ms} ms")
-            if self.rng.random() < 0.4:
+            if rng.random() < 0.4:
                 # Nobody waits that long for the bus, but the whole process may be stopped.
                 process.freeze(6 * ms)
             process.stall(ms)
@@ -191,7 +199,7 @@ class Bus:
                 for command in commands:
                     self._observe(name, command, self._do(command))
 
-        self.loop.after(WRITE_TIMEOUT_MS + self.rng.randrange(*GHOST_MS), appear)
+        self.loop.after(WRITE_TIMEOUT_MS + self.rng(process).randrange(*GHOST_MS), appear)
         process.stall(WRITE_TIMEOUT_MS)
         raise RedisTimeoutError("Timeout reading from socket")
 
@@ -236,14 +244,15 @@ class SimClient(fakeredis.FakeRedis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command."""
+        sent = self.process.sends(args)
 
         def run(done: int) -> list[Any]:
             try:
-                return [super(SimClient, self).execute_command(*args, **options)]
+                return [super(SimClient, self).execute_command(*sent, **options)]
             except ResponseError as error:
                 return [error]
 
-        [reply] = self.bus.call(self, [args], run)
+        [reply] = self.bus.call(self, [sent], run)
         if isinstance(reply, RedisError):
             raise reply
         return reply
@@ -264,7 +273,10 @@ class SimPipeline(Pipeline):
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send all commands."""
-        stack = [(_unblocked(self.client, args), options) for args, options in self.command_stack]
+        sends = self.client.process.sends
+        stack = [
+            (_unblocked(self.client, sends(args)), options) for args, options in self.command_stack
+        ]
         if not stack:
             return []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -16,10 +16,7 @@ from bus.errors import SettingsInvalid
 from bus.health import HealthServer
 from bus.settings import BusSettings, ListenAddress
 from consumers import Consumer, load_target
-from consumers.errors import TargetInvalid
-from consumers.sinks.print import PrintSink
-
-SINKS = ("print",)
+from consumers.sinks.open import FORMS, open_sink
 
 log = structlog.get_logger("consumers")
 
@@ -34,7 +31,10 @@ class ConsumerSettings(BusSettings):
 def command(
     context: typer.Context,
     target: Annotated[
-        str, typer.Argument(help="A function, module:function, that takes a bar; or: print.")
+        str,
+        typer.Argument(
+            help=f"A function, module:function, that takes a bar; or a sink: {', '.join(FORMS)}."
+        ),
     ],
     group: Annotated[str, typer.Option(help="The consumer group; each group sees every bar.")],
     series: Annotated[
@@ -59,19 +59,13 @@ def command(
     Example: tvbus consume strategy:on_bar --group demo --series '*-BINANCE-1m' --start newest
     """
     settings = context.obj.settings(ConsumerSettings)
-    if target in SINKS:
-        handler = PrintSink(as_json=as_json)
-    elif ":" in target:
-        handler = load_target(target)  # type: ignore[assignment]
-    else:
-        raise TargetInvalid(
-            f"target must be module:function or one of {', '.join(SINKS)}, was {target!r}"
-        )
+    sink = open_sink(target, group, as_json=as_json)
+    handler = load_target(target) if sink is None else sink
     consumer = Consumer(
         group, start, prefix=settings.prefix, state_dir=settings.state_dir, name=name, wait=wait
     )
     consumer.on(*(series or ["*"]))(handler)
-    with _health(settings.listen, consumer):
+    with _health(settings.listen, consumer), closing(sink) if sink else nullcontext():
         consumer.run()
 
 

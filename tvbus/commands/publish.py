@@ -13,6 +13,7 @@ import typer
 from bus.core_files import forbid_core_files
 from bus.embedded import EmbeddedServer
 from bus.errors import BusError
+from bus.large_buffers import return_large_buffers
 from publisher import app
 from publisher.settings import PublisherSettings
 from tvbus.shared import stop_on_signals
@@ -45,6 +46,7 @@ def command(
     Example: tvbus publish BTCUSDT-BINANCE-1m AAPL-NASDAQ-1D
     """
     forbid_core_files()
+    return_large_buffers()
     settings = context.obj.settings(
         PublisherSettings,
         series=series or None,

@@ -15,16 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from bus.connection import address
+from consumers.shell.publisher import LeaseReport, SessionReport, lease_of, session_of
 from publisher.settings import PublisherSettings
 from tvbus.exits import FAILURE
 from tvbus.report import (
     GroupReport,
-    LeaseReport,
     SeriesReport,
-    SessionReport,
-    lease_of,
     report_series,
-    session_of,
     summaries,
 )
 from tvbus.shared import open_bus
@@ -49,9 +46,9 @@ def command(
         _check_health(context)
         return
     bus = open_bus(context)
-    lease = lease_of(bus)
+    lease = lease_of(bus.client, bus.keys)
     rows = [report_series(bus, line) for line in summaries(bus)]
-    session = session_of(bus, lease)
+    session = session_of(bus.client, bus.keys, lease)
     if as_json:
         publisher = asdict(lease) | {"session": session} if lease else None
         print(orjson.dumps({"publisher": publisher, "series": rows}).decode())

@@ -1,0 +1,44 @@
+"""From the TARGET of `tvbus consume` to a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from consumers.errors import TargetInvalid
+from consumers.sinks.csv import CsvSink
+from consumers.sinks.print import PrintSink
+from consumers.sinks.sink import Sink
+
+FORMS: Final = ("print", "csv:DIR")
+"""What a sink is written as."""
+
+
+def open_sink(target: str, group: str, *, as_json: bool = False) -> Sink | None:
+    """Return the sink that a target names, None where it is none, such as `module:function`.
+
+    Raises TargetInvalid, UsageError where it cannot be used, SettingsInvalid.
+    """
+    if target == "print":
+        return PrintSink(as_json=as_json)
+    name, colon, place = target.partition(":")
+    if not colon:
+        raise TargetInvalid(
+            f"target must be module:function or one of {', '.join(FORMS)}, was {target!r}"
+        )
+    opener = _OPENERS.get(name)
+    return None if opener is None else opener(place, group)
+
+
+def _open_csv(place: str, _group: str) -> Sink:
+    return CsvSink(_folder(place, "csv"))
+
+
+def _folder(place: str, name: str) -> Path:
+    if not place:
+        raise TargetInvalid(f"name a directory: {name}:DIR")
+    return Path(place).expanduser()
+
+
+_OPENERS: Final[Mapping[str, Callable[[str, str], Sink]]] = {"csv": _open_csv}
