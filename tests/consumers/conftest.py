@@ -47,14 +47,17 @@ def own_server(shared_server: Server, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
-    """Start a consumer with one handler; stopped at the end of the test."""
+    """Start a consumer with one handler, and what `also` adds; stopped at the test's end."""
     running: list[Running] = []
 
     def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
         chosen = {"group": "g", "start": "oldest", "tuning": FAST, "retry": FAST_RETRY}
         chosen |= {"lease_ms": LEASE_MS} | options
+        also = chosen.pop("also", None)
         app = Consumer(redis_url=market.url, **chosen)
         app.on(*(patterns or (str(BTC),)))(handler)
+        if also is not None:
+            also(app)
         errors: list[BaseException] = []
 
         def body() -> None:
