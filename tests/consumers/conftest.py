@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
-from consumer_world import BTC, FAST, FAST_RETRY, LEASE_MS, Events, Market, Running, Server, binary
+from consumer_world import BTC, Events, Market, Running, Server, binary, consumer
 
 from consumers import Consumer
 
@@ -43,15 +43,11 @@ def own_server(shared_server: Server, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Running]]:
-    """Start a consumer with one handler; stopped at the end of the test."""
+def run() -> Iterator[Callable[[Consumer], Running]]:
+    """Run a consumer in a thread; stopped at the end of the test."""
     running: list[Running] = []
 
-    def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
-        chosen = {"group": "g", "start": "oldest", "tuning": FAST, "retry": FAST_RETRY}
-        chosen |= {"lease_ms": LEASE_MS} | options
-        app = Consumer(redis_url=market.url, **chosen)
-        app.on(*(patterns or (str(BTC),)))(handler)
+    def begin(app: Consumer) -> Running:
         errors: list[BaseException] = []
 
         def body() -> None:
@@ -66,8 +62,20 @@ def start() -> Iterator[Callable[..., Running]]:
         return running[-1]
 
     yield begin
-    for consumer in running:
-        consumer.stop()
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def start(run: Callable[[Consumer], Running]) -> Callable[..., Running]:
+    """Start a consumer with one handler; stopped at the end of the test."""
+
+    def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
+        app = consumer(market, **options)
+        app.on(*(patterns or (str(BTC),)))(handler)
+        return run(app)
+
+    return begin
 
 
 @pytest.fixture(autouse=True)
