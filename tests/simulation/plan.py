@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -173,6 +173,13 @@ class Plan:
         """How many bars TradingView gives."""
         return self.limits.window_bars
 
+    def __str__(self) -> str:
+        """Tell it for people, the same in every process."""
+        told = {name.name: getattr(self, name.name) for name in fields(self)}
+        told |= {"mix": sorted(self.mix), "series": [str(series) for series in self.series]}
+        told["strikes"] = len(self.strikes)
+        return "\n".join(f"{name}: {value}" for name, value in told.items())
+
     def rng(self, purpose: str) -> random.Random:
         """Return a generator of its own for a purpose."""
         return random.Random(f"{self.seed}:{purpose}")
@@ -206,7 +213,7 @@ def draw(seed: int) -> Plan:
             answer_bars=rng.choice((UNLIMITED_BARS, UNLIMITED_BARS, 8)),
         ),
         outbox_bars_max=rng.choice((200_000, 200_000, 12)),
-        inbox_max=rng.choice((10_000, 10_000, 15)),
+        inbox_max=rng.choice((10_000, 10_000, 8)),
         update_ms=rng.choice((12, 20, 29)) * SECOND_MS,
         token_life_ms=None if life_min is None else life_min * MINUTE_MS,
         mutes_expired=bool(mix & LATER_RIGHT) and rng.random() < 0.5,
