@@ -18,10 +18,16 @@ local beat_ms, late_ms = lease_ms / 5, lease_ms / 20
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
+-- Most members of a group want the same, so each text is read once.
+local known_wants = {}
 local function wants_of(text)
-  local wants = {}
-  for name in string.gmatch(text, '%S+') do
-    wants[name] = true
+  local wants = known_wants[text]
+  if not wants then
+    wants = {}
+    for name in string.gmatch(text, '%S+') do
+      wants[name] = true
+    end
+    known_wants[text] = wants
   end
   return wants
 end
@@ -75,9 +81,8 @@ end
 
 -- Who should hold what: everybody what it has and wants; the rest the least loaded.
 local names, known = {}, {}
-for _, one in ipairs(live) do
-  one.names = {}
-  for name in pairs(one.wants) do
+for _, wants in pairs(known_wants) do
+  for name in pairs(wants) do
     if not known[name] then
       known[name] = true
       names[#names + 1] = name
@@ -85,6 +90,9 @@ for _, one in ipairs(live) do
   end
 end
 table.sort(names)
+for _, one in ipairs(live) do
+  one.names = {}
+end
 table.sort(live, function(a, b) return a.name < b.name end)
 local unplaced = {}
 for _, name in ipairs(names) do

@@ -68,11 +68,14 @@ def run() -> Iterator[Callable[[Consumer], Running]]:
 
 @pytest.fixture
 def start(run: Callable[[Consumer], Running]) -> Callable[..., Running]:
-    """Start a consumer with one handler; stopped at the end of the test."""
+    """Start a consumer with one handler, and what `also` adds; stopped at the test's end."""
 
     def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
+        also = options.pop("also", None)
         app = consumer(market, **options)
         app.on(*(patterns or (str(BTC),)))(handler)
+        if also is not None:
+            also(app)
         return run(app)
 
     return begin

@@ -16,7 +16,8 @@ from consumers.core.start import Start
 from consumers.errors import ConsumerError, Fenced, GroupLost, GroupUnavailable, StreamRefused
 from consumers.shell import group as module
 from consumers.shell.group import Group, GroupState, Leaving, Served, Serving, TakenOver
-from consumers.shell.membership import Membership
+from consumers.shell.membership import Holding, Membership, look_at_sharing
+from tvbus.doctor.look_bus import CONNECTING, consuming
 
 KEY = "tv:bars:{BTCUSDT-BINANCE-1m}"
 OTHER = "tv:bars:{ETHUSDT-BINANCE-1m}"
@@ -503,3 +504,39 @@ def test_whatever_members_try_only_the_highest_token_has_effect(stream: Stream, 
         assert stream.pending() == {n: tuple(x) for n, x in model.pending.items()}
     assert model.delivered > 15
     assert model.ruler[1] > 3
+
+
+def test_no_more_rights_are_needed_than_the_doctor_asks_about(
+    stream: Stream, market: Market
+) -> None:
+    names = [x.lower().replace(" ", "|") for x in (*CONNECTING, *consuming(market.keys))]
+    rights = ["~tv:*", "-@all", *(f"+{x}" for x in names)]
+    market.client.execute_command("ACL", "SETUSER", "con", "on", ">hush", *rights)
+    market.client.execute_command("ACL", "LOG", "RESET")
+    client = connect_reader(market.url.replace("unix://", "unix://con:hush@"))
+    membership = Membership(client, market.keys, "g", "a")
+    market.client.hset(market.keys.group("g", "replays"), "1-0", "A-X-1m")
+    leases = membership.beat(["A-X-1m"], {}, 0).leases
+    one = Group(client, market.keys, "g", "a")
+    assert one.look([KEY]) == [None]
+    assert one.create({KEY: one.start_position(KEY, Start.parse("oldest"))}) == {KEY: True}
+    one.take_over({KEY: 1})
+    assert read(one, 1) == [1, 2, 3, 4, 5, 6]
+    market.client.xdel(KEY, "2-0")
+    assert isinstance(one.take_over({KEY: 2})[KEY], TakenOver)
+    assert read(one, 2, cursor=ZERO, acks=ids(1)) == [3, 4, 5, 6]
+    assert one.raise_attempt(KEY, 2, EntryId(3)) == 2
+    assert one.wait({KEY: EntryId(6)}, 0) == set()
+    one.save_checkpoints({"A-X-1m": EntryId(1), "B-X-1m": EntryId(1)}, leases)
+    assert one.checkpoints(["A-X-1m"]) == {"A-X-1m": EntryId(1)}
+    assert one.hand_over([Leaving(KEY, 2)]) == [None]
+    assert look_at_sharing(client, market.keys, "g").leases == {"A-X-1m": Holding("a", 1)}
+    market.client.set("tv:x", "x")
+    assert isinstance(refused(lambda: one.take_over({"tv:x": 1}).values()), StreamRefused)
+    assert isinstance(refused(lambda: one.take_over({"tv:y": 1}).values()), GroupLost)
+    membership.leave()
+    one.close()
+    client.close()
+    seen = {entry["object"].lower() for entry in market.client.acl_log()}
+    assert seen <= {"client|setinfo"}
+    market.client.acl_deluser("con")
