@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import structlog
-from consumer_world import BTC, FAST, FAST_RETRY, Events, Market, Running, Server, binary
+from consumer_world import BTC, FAST, FAST_RETRY, LEASE_MS, Events, Market, Running, Server, binary
 
 from consumers import Consumer
+from tests.command_runs import run
+
+__all__ = ["run"]
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -48,7 +51,8 @@ def start() -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
     def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
-        chosen = {"group": "g", "start": "oldest", "tuning": FAST, "retry": FAST_RETRY} | options
+        chosen = {"group": "g", "start": "oldest", "tuning": FAST, "retry": FAST_RETRY}
+        chosen |= {"lease_ms": LEASE_MS} | options
         app = Consumer(redis_url=market.url, **chosen)
         app.on(*(patterns or (str(BTC),)))(handler)
         errors: list[BaseException] = []

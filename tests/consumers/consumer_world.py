@@ -30,11 +30,12 @@ ETH = Series("ETHUSDT", "BINANCE", "1m")
 FAST = Tuning(
     block_ms=100,
     catalogue_ms=50,
-    claim_idle_ms=600,
-    settle_ms=50,
     refused_ms=200,
     repair_ms=20,
+    checkpoint_ms=100,
+    check_ms=300,
 )
+LEASE_MS = 600
 FAST_RETRY = Backoff(first_ms=20, wait_ms_max=60, wait_ms_min=10)
 
 

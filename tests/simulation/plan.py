@@ -147,11 +147,18 @@ class Plan:
     """A connection whose token ended is left without data, rather than ended."""
     mix: frozenset[str]
     strikes: tuple[Strike, ...]
+    audit_bars: int
+    """After so many bars a series is compared with history."""
 
     @property
     def end_ms(self) -> int:
         """When faults no longer strike."""
         return self.start_ms + self.faults_ms
+
+    @property
+    def longest_ms(self) -> int:
+        """The longest interval."""
+        return max(series.interval_ms for series in self.series)
 
     @property
     def right_at_once(self) -> bool:
@@ -202,6 +209,7 @@ def draw(seed: int) -> Plan:
         mutes_expired=bool(mix & LATER_RIGHT) and rng.random() < 0.5,
         mix=mix,
         strikes=_strikes(rng, mix, start_ms, faults_ms),
+        audit_bars=rng.choice((3, 7)),
     )
 
 
