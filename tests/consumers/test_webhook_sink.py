@@ -8,13 +8,14 @@ import hmac
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from consumer_world import BTC, MINUTE_MS, T0
+from web_service import Service
 
 from bus.logs import redact
 from consumers.errors import SinkRejected, SinkUnavailable, UsageError
@@ -27,45 +28,6 @@ BAR = Bar(
     *(T0 + MINUTE_MS, None, T0 + MINUTE_MS + 41, "next"),
 )
 SECRET = "planted secret 7Qz"
-
-
-class Service:
-    """A web service that remembers what it was sent, and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.connections: set[Any] = set()
-        self.answer: Callable[[BaseHTTPRequestHandler], None] = lambda _: None
-        self.status = 200
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): text for name, text in self.headers.items()}
-                service.requests.append((self.path, headers, body))
-                service.connections.add(self.client_address)
-                service.answer(self)
-                self.send_response(service.status)
-                self.send_header("Location", "https://elsewhere.example/planted")
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"ok")
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hooks/planted-path-7Qz"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture
