@@ -42,7 +42,7 @@ from publisher.roster import Roster
 from publisher.searches import Searches
 from publisher.status import Status
 from publisher.watching import Watch
-from publisher.wire import Bar
+from publisher.wire import Bar, Series
 from publisher.wire.answers import Answer
 from publisher.wire.commands import Command
 
@@ -135,9 +135,10 @@ class Engine:
         )
 
     @property
-    def publications(self) -> list[Publication]:
-        """What is published, as far as this engine got."""
-        return list(self._roster.publications.values())
+    def commanded(self) -> list[Series]:
+        """What is published by command, as far as this engine got."""
+        publications = self._roster.publications.values()
+        return [p.series for p in publications if p.wanted_by == "command"]
 
     def run(self, stop: threading.Event) -> None:
         """Publish until told to stop.

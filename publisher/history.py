@@ -14,8 +14,9 @@ from typing import Final
 
 from publisher.codes import code_of
 from publisher.core import session as heard
-from publisher.core.bars import UNANSWERED_MAX, AskMore, Moment, Reload
+from publisher.core.bars import UNANSWERED_MAX
 from publisher.core.budget import Budget
+from publisher.core.decisions import AskMore, Moment, Reload
 from publisher.core.history import Fetched, HistoryFill, Span
 from publisher.core.session import Session
 from publisher.delivery import Delivery

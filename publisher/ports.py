@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from publisher.core.bars import StreamEnd
+from publisher.core.decisions import StreamEnd
 from publisher.core.search import Query, Results
 from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from publisher.codes import code_of
-from publisher.core import bars as decided
 from publisher.core.barriers import Member
+from publisher.core.bars import Ledger
+from publisher.core.decisions import StreamEnd
 from publisher.core.pacing import Pace
 from publisher.core.session import Session
 from publisher.core.tokens import Limits
@@ -211,7 +212,7 @@ class Roster:
             )
             self.refuse(publication, error, now_ms)
             return False
-        publication.ledger = decided.Ledger(series, end, self._first_fill_bars(series))
+        publication.ledger = Ledger(series, end, self._first_fill_bars(series))
         publication.correction_ms = end.correction_ms
         publication.doubted = False
         return True
@@ -226,7 +227,7 @@ class Roster:
             return self._history_bars
         return min(self._history_bars, self.limits.bars)
 
-    def _stream_end(self, publication: Publication, now_ms: int) -> decided.StreamEnd | None:
+    def _stream_end(self, publication: Publication, now_ms: int) -> StreamEnd | None:
         try:
             return self._ports.store.stream_end(publication.series)
         except StoreRefused as error:

@@ -11,18 +11,6 @@ from tvbus.shared import Bus
 
 
 @dataclass(frozen=True, slots=True)
-class GroupReport:
-    """How far a consumer group is in one series."""
-
-    group: str
-    unread: int
-    """Bars not yet handed to the group."""
-    pending: int
-    """Bars handed out and not yet acknowledged."""
-    members: int
-
-
-@dataclass(frozen=True, slots=True)
 class SeriesReport:
     """How one series does."""
 
@@ -44,7 +32,6 @@ class SeriesReport:
     """Where the data comes from, such as BATS:AAPL."""
     substituted: bool
     """True where that is not what was asked for."""
-    groups: tuple[GroupReport, ...]
 
 
 def summaries(bus: Bus) -> list[Summary]:
@@ -81,7 +68,6 @@ def report_series(bus: Bus, line: Summary) -> SeriesReport:
         update_mode=known.get(b"update_mode", b"").decode(),
         source=source,
         substituted=source != known.get(b"name", b"").decode(),
-        groups=_groups(bus, key) if is_stream else (),
     )
 
 
@@ -93,26 +79,3 @@ def _newest(series: Series, entries: Any) -> tuple[int | None, float | None]:
         return int(entry_id.split(b"-")[0]), decode_bar(series, fields).close
     except EntryMalformed:
         return int(entry_id.split(b"-")[0]), None
-
-
-def _groups(bus: Bus, key: str) -> tuple[GroupReport, ...]:
-    infos: Any = bus.client.xinfo_groups(key)
-    reports = []
-    for info in infos:
-        # The server's own lag is null after a group began in the middle; entries
-        # behind the last one delivered are counted instead, which is never null.
-        after = b"(" + info["last-delivered-id"]
-        unread: Any = bus.client.xrange(key, after, "+", count=UNREAD_MAX)
-        reports.append(
-            GroupReport(
-                group=info["name"].decode(),
-                unread=len(unread),
-                pending=int(info["pending"]),
-                members=int(info["consumers"]),
-            )
-        )
-    return tuple(reports)
-
-
-UNREAD_MAX = 10_000
-"""Counting stops here."""

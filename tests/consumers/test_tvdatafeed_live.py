@@ -518,8 +518,9 @@ def test_a_callback_that_hangs_delays_no_other_and_its_oldest_bars_are_dropped(
     market.publish(BTC, [0])
     eventually(hanging._buffer.empty)
     quick.wait(100.5)
-    market.publish(BTC, range(1, 6))
-    quick.wait(*(100.5 + n for n in range(6)))
+    for last in range(1, 6):
+        market.publish(BTC, [last])
+        quick.wait(*(100.5 + n for n in range(last + 1)))
     eventually(lambda: hanging.dropped == 3)
     go.set()
     slow.wait(100.5, 104.5, 105.5)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from publisher.core.bars import Recent, StreamEnd
+from publisher.core.decisions import Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.core.search import Query
 from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import pytest
-from command_runs import Run
 from publisher_servers import Server
 from web_pages import Page, serve
 
@@ -16,6 +15,7 @@ from publisher.settings import WebSettings
 from publisher.wire import Keys, Series
 from publisher.wire.answers import Answer
 from publisher.wire.commands import Command
+from tests.command_runs import Run
 from tvbus import suggest
 
 FOUND: list[dict[str, Any]] = [

@@ -1,4 +1,8 @@
-"""A consumer's process in virtual time: the real reader and worker, without their threads."""
+"""A consumer's process in virtual time: the real reader and worker, without their threads.
+
+All that the simulation knows of how a consumer is made is in this module. What is planted
+in it, and what the checker sees of it, are calls of its handler and commands to the bus.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,48 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from consumers.shell.competing import Competing
+
 from consumers.core.backoff import Backoff
+from consumers.core.handlers import Handler
 from consumers.core.patterns import Pattern
+from consumers.core.policy import Policy
 from consumers.core.start import Start
+from consumers.core.wants import Subscription, Subscriptions, Wanted
 from consumers.shell.attach import Attacher
+from consumers.shell.calling import Caller
 from consumers.shell.catalogue import Catalogue
-from consumers.shell.group import Group
+from consumers.shell.lookup import BusLookup
 from consumers.shell.reader import Reader
 from consumers.shell.threads import Bell, Desk, Tuning
-from consumers.shell.worker import Subscription, Worker
+from consumers.shell.worker import Worker
 from publisher.wire import Bar
 from tests.simulation.bus import Bus
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
 
+GROUPS: Final = ("alpha", "beta")
+GUARDS: Final = (
+    "consumer.bus_lost",
+    "consumer.claimed",
+    "consumer.dead_lettered",
+    "consumer.failed",
+    "consumer.groups_lost",
+)
+"""What must have stood at least once in any batch."""
 TUNING: Final = Tuning(block_ms=5_000, catalogue_ms=5_000)
-RETRY: Final = Backoff(first_ms=500, wait_ms_max=8_000)
+POLICY: Final = Policy("retry-forever", backoff=Backoff(first_ms=500, wait_ms_max=8_000))
 PACE_MS: Final = (1, 60)
 
 Handled = Callable[[str, Bar, bool], None]
 """Told of a group's bar: that it is handed to the handler (False) and that that returned (True)."""
+
+
+def group_of(name: str) -> str | None:
+    """Return the group whose member has this name, None where that is no consumer."""
+    group = name.rpartition("-")[0]
+    return group if group in GROUPS else None
 
 
 class _Bell(Bell):
@@ -59,10 +84,10 @@ class ConsumerProcess(Process):
     ) -> None:
         super().__init__(bus.loop, name, rng)
         self._plan = plan
-        self._group = group
+        self.group = group
         self._handled = handled
         self.faulty = bus.faulty
-        self._client = bus.connect(self)
+        self.client = bus.connect(self)
         self._reader_turns = _Turns(self, self._read)
         self._worker_turns = _Turns(self, self._work)
         self.desk = Desk(
@@ -71,13 +96,15 @@ class ConsumerProcess(Process):
             worker_bell=_Bell(self._worker_turns.soon),
         )
         parsed = [Pattern.parse(text) for text in patterns]
-        member = Group(self._client, group, name, KEYS.dead(group))
-        catalogue = Catalogue(self._client, KEYS.catalogue)
+        member = Competing(self.client, group, name, KEYS.dead(group))
+        catalogue = Catalogue(self.client, KEYS.catalogue)
         start = Start.parse("oldest")
         attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
         self._reader = Reader(self.desk, member, attacher, TUNING, rng=rng)
-        subscriptions = [Subscription(pattern, self._handle) for pattern in parsed]
-        self._worker = Worker(self.desk, subscriptions, RETRY, rng)
+        wanted = Subscriptions()
+        wanted.add(Subscription(Wanted.BARS, Handler(self.take), tuple(parsed)))
+        caller = Caller(group, self, BusLookup(self.client, KEYS))
+        self._worker = Worker(self.desk, wanted, caller, POLICY, rng)
 
     def start(self) -> None:
         """Begin to read."""
@@ -123,30 +150,35 @@ class ConsumerProcess(Process):
     # The two threads.
 
     def _read(self) -> int:
-        self._client.blocked_ms = 0
+        self.client.blocked_ms = 0
         rest = self._reader.attempt()
         self._reader_turns.deaf = not rest.wakeable
         if self.desk.failure is not None:
             raise self.desk.failure
         # Where the read waited for nothing, that was its rest.
-        return max(rest.wait_ms, self._client.blocked_ms if rest.wait_ms == 0 else 0)
+        return max(rest.wait_ms, self.client.blocked_ms if rest.wait_ms == 0 else 0)
 
     def _work(self) -> int:
         return self._worker.step()
 
-    def _handle(self, bar: Bar) -> None:
-        self._handled(self._group, bar, False)
+    def take(self, bar: Bar) -> None:
+        """Do what is done with a bar: planted bugs do something else."""
+        self.handle(bar)
+
+    def handle(self, bar: Bar) -> None:
+        """Do what the handler does. Raises ValueError on bad days, and Killed."""
+        self._handled(self.group, bar, False)
         self.check()
         if self._draws("handler_killed"):
             if self.rng.random() < 0.5:
-                self._handled(self._group, bar, True)
+                self._handled(self.group, bar, True)
             self.kill()
             raise Killed(self.name)
         if self._draws("handler_stalls"):
             self.stall(self.rng.randrange(100, 8_000))
         if self._draws("handler_fails"):
             raise ValueError("the handler fails")
-        self._handled(self._group, bar, True)
+        self._handled(self.group, bar, True)
 
     def _draws(self, kind: str) -> bool:
         if not self.faulty or self.rng.random() >= self._plan.chance(kind):
