@@ -32,6 +32,8 @@ PIPELINE_MAX: Final = 250
 """Commands sent at a time, so that neither the server nor this process is held up."""
 PAIRS_MAX: Final = 10_000
 """Groups times series that are looked at; beyond, `quality` says `at_least`."""
+GROUPS_MAX: Final = 500
+"""Groups that are looked at, the first by name: a program may make one at each start."""
 COUNTED_EACH_MAX: Final = 1_000
 """Unread entries of one group in one series that are counted."""
 COUNTED_MAX: Final = 50_000
@@ -63,6 +65,16 @@ class GroupLag:
     """Processes that share its series now."""
     dead_letters: int
     series: tuple[SeriesLag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LagReport:
+    """How far all groups are behind."""
+
+    groups: tuple[GroupLag, ...]
+    """Sorted by name."""
+    left_out: int
+    """Groups beyond GROUPS_MAX, of which nothing is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +116,22 @@ def group_names(client: Client, keys: Keys, series: Iterable[Series]) -> list[st
 
 def read_lag(
     client: Client, keys: Keys, series: Iterable[Series], counted_max: int = COUNTED_MAX
-) -> list[GroupLag]:
-    """Return how far each group of these series is behind, sorted by group.
+) -> LagReport:
+    """Return how far each group of these series is behind.
 
     Nothing on the bus is changed. At most `counted_max` entries are read to be
     counted. Raises GroupUnavailable where the bus fails.
     """
     found = _groups(client, _streams(keys, series))
-    names = sorted({_name(info) for infos in found.values() for info in infos})
+    known = sorted({_name(info) for infos in found.values() for info in infos})
+    names = known[:GROUPS_MAX]
+    by_group: dict[str, list[_Pair]] = {name: [] for name in names}
     ends = _ends(client, list(found))
     pairs = [
         _pair(stream, info, ends[stream.key])
         for stream, infos in found.items()
         for info in infos
-        if stream.key in ends
+        if stream.key in ends and _name(info) in by_group
     ]
     looked_at = pairs[:PAIRS_MAX]
     cut = {x.group for x in pairs[PAIRS_MAX:]}
@@ -126,13 +140,13 @@ def read_lag(
     _look_at_pending(client, [x for x in looked_at if x.progress.pending])
     _look_for_consumers(client, [x for x in looked_at if not _has_leases(sharing[x.group])])
     letters = _run(client, [("XLEN", keys.dead(name)) for name in names])
-    by_group: dict[str, list[_Pair]] = {name: [] for name in names}
     for pair in looked_at:
         by_group[pair.group].append(pair)
-    return [
+    groups = (
         _report(sharing[name], name, by_group[name], buried, complete=name not in cut)
         for name, buried in zip(names, letters, strict=True)
-    ]
+    )
+    return LagReport(tuple(groups), len(known) - len(names))
 
 
 def _report(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from bus.connection import Client, connect_writer
 from bus.errors import BusError
 from consumers.core.lag import Lag
 from consumers.errors import ConsumerError
-from consumers.lag import GroupLag, read_lag
+from consumers.lag import GroupLag, LagReport, read_lag
 from publisher.wire import Keys
 from tvbus.report import summaries
 from tvbus.shared import Bus
@@ -40,7 +40,7 @@ log = structlog.get_logger("tvbus")
 class _Read:
     """What was read, None where the bus could not be."""
 
-    groups: list[GroupLag] | None
+    report: LagReport | None
     until_ms: int
 
 
@@ -66,17 +66,21 @@ class GroupMetrics(Collector):
         """Yield the metrics as of at most FRESH_MS ago."""
         with self._lock:
             if self._now_ms() >= self._last.until_ms:
-                groups = self._read()
-                self._last = _Read(groups, self._now_ms() + FRESH_MS)
-            groups = self._last.groups
+                self._last = _Read(self._read(), self._now_ms() + FRESH_MS)
+            report = self._last.report
         yield GaugeMetricFamily(
             "tvbus_groups_readable",
             "1 where the bus told how far groups are behind",
-            value=float(groups is not None),
+            value=float(report is not None),
         )
-        if groups is not None:
-            yield from _of_groups(groups)
-            yield from _of_series(groups)
+        if report is not None:
+            yield GaugeMetricFamily(
+                "tvbus_groups_left_out",
+                "Groups of which nothing is told",
+                value=float(report.left_out),
+            )
+            yield from _of_groups(report.groups)
+            yield from _of_series(report.groups)
 
     def close(self) -> None:
         """Let go of the bus, unless somebody is asking it now."""
@@ -84,11 +88,11 @@ class GroupMetrics(Collector):
             self._disconnect()
             self._lock.release()
 
-    def _read(self) -> list[GroupLag] | None:
+    def _read(self) -> LagReport | None:
         try:
             client = self._client = self._client or connect_writer(self._url)
             lines = summaries(Bus(client, self._keys, self._url))
-            groups = read_lag(client, self._keys, [x.series for x in lines], COUNTED_MAX)
+            report = read_lag(client, self._keys, [x.series for x in lines], COUNTED_MAX)
         except (RedisError, OSError, BusError, ConsumerError) as error:
             self._disconnect()
             if not self._told:
@@ -96,7 +100,7 @@ class GroupMetrics(Collector):
             self._told = True
             return None
         self._told = False
-        return groups
+        return report
 
     def _disconnect(self) -> None:
         if self._client is not None:
@@ -104,7 +108,7 @@ class GroupMetrics(Collector):
         self._client = None
 
 
-def _of_groups(groups: list[GroupLag]) -> Iterator[Metric]:
+def _of_groups(groups: Sequence[GroupLag]) -> Iterator[Metric]:
     values: dict[str, tuple[str, Callable[[GroupLag], int]]] = {
         "tvbus_group_members": ("Processes that share its series", lambda x: x.members),
         "tvbus_group_dead_letters": ("Entries given up on", lambda x: x.dead_letters),
@@ -130,7 +134,7 @@ def _of_groups(groups: list[GroupLag]) -> Iterator[Metric]:
         yield family
 
 
-def _of_series(groups: list[GroupLag]) -> Iterator[Metric]:
+def _of_series(groups: Sequence[GroupLag]) -> Iterator[Metric]:
     rows = [(group.group, x.name, x.lag) for group in groups for x in group.series]
     rows.sort(key=lambda row: (-row[2].time_lag_ms, row[0], row[1]))
     yield GaugeMetricFamily(

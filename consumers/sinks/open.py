@@ -9,9 +9,11 @@ from typing import Final
 from consumers.errors import TargetInvalid
 from consumers.sinks.csv import CsvSink
 from consumers.sinks.print import PrintSink
+from consumers.sinks.settings import SinkSettings
 from consumers.sinks.sink import Sink
+from consumers.sinks.webhook import WebhookSink
 
-FORMS: Final = ("print", "csv:DIR", "parquet:DIR")
+FORMS: Final = ("print", "csv:DIR", "parquet:DIR", "postgres:URL", "webhook:URL")
 """What a sink is written as."""
 
 
@@ -42,6 +44,25 @@ def _open_parquet(place: str, _group: str) -> Sink:
     return ParquetSink(folder)
 
 
+def _open_postgres(place: str, group: str) -> Sink:
+    settings = SinkSettings.load()
+    if place.startswith("//"):
+        place = f"postgresql:{place}"
+    elif not place and settings.postgres_url is not None:
+        place = settings.postgres_url.get_secret_value()
+    from consumers.sinks.postgres import PostgresSink  # noqa: PLC0415 - psycopg is an extra
+
+    return PostgresSink(place, group)
+
+
+def _open_webhook(place: str, _group: str) -> Sink:
+    settings = SinkSettings.load()
+    secret = settings.webhook_secret
+    if not place and settings.webhook_url is not None:
+        place = settings.webhook_url.get_secret_value()
+    return WebhookSink(place, None if secret is None else secret.get_secret_value())
+
+
 def _folder(place: str, name: str) -> Path:
     if not place:
         raise TargetInvalid(f"name a directory: {name}:DIR")
@@ -51,4 +72,6 @@ def _folder(place: str, name: str) -> Path:
 _OPENERS: Final[Mapping[str, Callable[[str, str], Sink]]] = {
     "csv": _open_csv,
     "parquet": _open_parquet,
+    "postgres": _open_postgres,
+    "webhook": _open_webhook,
 }

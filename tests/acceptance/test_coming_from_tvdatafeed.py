@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,10 @@ from typing import Any
 
 import pytest
 
+import bus.errors
 from bus import embedded
 from bus.connection import connect_writer
+from consumers import errors
 from publisher.simulator import Simulator
 from publisher.wire import Keys, Series, Summary
 from tests.acceptance.rig import Process
@@ -44,7 +47,6 @@ class Desk:
 
     def start(self, program: str) -> subprocess.Popen[str]:
         """Run a program with only its import changed; its local time is India's."""
-        assert "from tvDatafeed import" in program
         path = self.folder / "program.py"
         path.write_text(program.replace("from tvDatafeed", "from consumers.tvdatafeed"))
         clean = {k: v for k, v in os.environ.items() if not k.startswith("TVBUS_")}
@@ -56,6 +58,13 @@ class Desk:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def run_plain(self, program: str) -> str:
+        """Run a program as it stands; return what it prints."""
+        process = self.start(program)
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, err
+        return out
 
     def run(self, program: str) -> tuple[list[Any], str]:
         """Return the JSON lines that a program prints until it ends, and what it says besides."""
@@ -266,3 +275,24 @@ def test_what_cannot_be_had_is_an_error_with_a_reason(desk: Desk) -> None:
     assert told[2][1] == "n_bars must be a whole number from 1 on, was 0"
     assert told[3][1] == "fut_contract must be 1, 2, … or None, was 'first'"
     assert desk.state("NOSUCH-BINANCE-1H") == "removed", "nothing is left subscribed"
+
+
+PAGE = (ROOT / "docs" / "migration.md").read_text()
+
+
+def test_the_programs_of_the_migration_page_run(desk: Desk) -> None:
+    history, live, failing = (part.split("```")[0] for part in PAGE.split("```python\n")[1:])
+    shown = desk.run_plain(history)
+    assert "BINANCE:BTCUSDT" in shown
+    assert "BINANCE ETHUSDT ETH / TetherUS" in shown
+    assert desk.run_plain(live.replace("in_1_minute", "in_1_hour")).startswith("BTCUSDT 20")
+    assert "does not know BINANCE:NOSUCH" in desk.run_plain(failing)
+
+
+def test_every_error_that_the_page_names_exists() -> None:
+    table = PAGE.split("**Errors**")[1].split("So `if data")[0]
+    named = re.findall(r"^\| `(\w+)`(, a ValueError)?", table, re.MULTILINE)
+    assert len(named) == 4
+    for name, is_value_error in named:
+        kind = getattr(errors, name, None) or getattr(bus.errors, name)
+        assert issubclass(kind, ValueError) == bool(is_value_error), name

@@ -296,7 +296,7 @@ def test_a_consumer_tells_its_health_where_it_listens(tmp_path: Path) -> None:
         assert (facts["state"], facts["group"], facts["troubles"]) == ("consuming", "strategy", [])
         eventually(lambda: json.loads(health().stdout)["handled"] >= 50, "history is handled")
         with urllib.request.urlopen(f"http://{listen}/metrics", timeout=5) as page:
-            assert b'tvbus_consumer_total{what="handled"}' in page.read()
+            assert b'tvbus_consumer_total{group="strategy",what="handled"}' in page.read()
         rig.stop_server()
         eventually(lambda: health().returncode == 1, "the bus is gone")
         assert json.loads(health().stdout)["troubles"] != []

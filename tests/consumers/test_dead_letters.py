@@ -344,7 +344,7 @@ def test_replay_and_drop_by_command(
     ended = run("dead", "replay", "--group", "g", "--series", "ETH*-1m", TVBUS_REDIS_URL=url)
     assert (ended.code, ended.out) == (
         0,
-        "1 asked for; the members of 'g' hand them over again\n",
+        "1 asked for; members of 'g' hand them over, now or when they run\n",
     )
     ended = run("dead", "replay", "--group", "g", "--all", TVBUS_REDIS_URL=url)
     assert "1 asked for" in ended.out

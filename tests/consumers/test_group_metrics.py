@@ -66,6 +66,7 @@ def test_every_group_and_series_is_on_the_page(market: Market, metrics: GroupMet
     assert sorted(x // 10_000 for x in ages) == [0, 7, 7]
     assert found == {
         "tvbus_groups_readable": 1,
+        "tvbus_groups_left_out": 0,
         'tvbus_group_members{group="g"}': 1,
         'tvbus_group_dead_letters{group="g"}': 1,
         'tvbus_group_unread_sum{group="g"}': 19,

@@ -96,6 +96,16 @@ def test_what_is_estimated_says_so(busy: Market, run: Run, monkeypatch: pytest.M
     assert "~15" in btc.split()
 
 
+def test_groups_that_are_not_looked_at_are_told(
+    busy: Market, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lag, "GROUPS_MAX", 0)
+    ended = run("status", TVBUS_REDIS_URL=busy.url)
+    assert ended.out.splitlines()[-1] == "and 1 groups more, which are not looked at"
+    ended = run("status", "--json", TVBUS_REDIS_URL=busy.url)
+    assert json.loads(ended.out)["groups_left_out"] == 1
+
+
 def test_a_bus_without_groups_has_no_table(market: Market, run: Run) -> None:
     market.list_series(BTC)
     ended = run("status", TVBUS_REDIS_URL=market.url)

@@ -31,7 +31,7 @@ from consumers.core.lag import (
 )
 from consumers.dead import DeadLetters
 from consumers.errors import GroupUnavailable
-from consumers.lag import GroupLag, SeriesLag, group_names, read_lag
+from consumers.lag import GroupLag, LagReport, SeriesLag, group_names, read_lag
 from publisher.wire import Series
 from tests.bus.clusters import cluster_of
 
@@ -180,7 +180,7 @@ def test_a_group_is_as_far_behind_as_its_worst_series() -> None:
 
 def group_of(market: Market, client: Client | None = None, **options: Any) -> GroupLag:
     found = read_lag(client or market.client, market.keys, [BTC, ETH], **options)
-    [group] = [x for x in found if x.group == "g"]
+    [group] = [x for x in found.groups if x.group == "g"]
     return group
 
 
@@ -370,7 +370,7 @@ def test_every_group_is_found_and_those_of_other_keys_are_not(market: Market) ->
     market.client.xadd("tv:events", {"event": "{}"})
     market.client.set(market.keys.bars(ETH), "mine")
     assert group_names(market.client, market.keys, [BTC, ETH]) == ["a", "g", "watch"]
-    found = read_lag(market.client, market.keys, [BTC, ETH])
+    found = read_lag(market.client, market.keys, [BTC, ETH]).groups
     assert [x.group for x in found] == ["a", "g", "watch"]
     [events] = found[2].series
     assert (events.name, events.lag.unread, events.lag.time_lag_ms) == ("@events", 1, 0)
@@ -379,7 +379,7 @@ def test_every_group_is_found_and_those_of_other_keys_are_not(market: Market) ->
 
 def test_a_bus_without_groups_has_none(market: Market) -> None:
     market.publish(BTC, range(3))
-    assert read_lag(market.client, market.keys, [BTC, ETH]) == []
+    assert read_lag(market.client, market.keys, [BTC, ETH]) == LagReport((), 0)
 
 
 def test_members_and_holders_are_those_of_the_leases(market: Market) -> None:
@@ -429,9 +429,21 @@ def test_more_than_can_be_looked_at_is_told(
     market.publish(ETH, range(3))
     for group in ("a", "g"):
         market.client.xgroup_create(market.keys.bars(ETH), group, "0")
-    a, g = read_lag(market.client, market.keys, [BTC, ETH])
+    a, g = read_lag(market.client, market.keys, [BTC, ETH]).groups
     assert (a.totals.quality, a.totals.unread) == (Quality.EXACT, 3)
     assert (g.totals.quality, g.totals.unread) == (Quality.AT_LEAST, 20)
+
+
+def test_groups_beyond_the_limit_are_counted(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lag, "GROUPS_MAX", 2)
+    market.publish(BTC, range(3))
+    for group in ("c", "a", "b", "d"):
+        market.client.xgroup_create(KEY, group, "0")
+    found = read_lag(market.client, market.keys, [BTC])
+    assert [(x.group, x.totals.unread) for x in found.groups] == [("a", 3), ("b", 3)]
+    assert found.left_out == 2
 
 
 Race = Callable[[redis.Redis], object]
@@ -460,7 +472,7 @@ def test_what_vanishes_on_the_way_is_no_failure(
         return asked(client, commands)
 
     monkeypatch.setattr(lag, "_run", run)
-    found = read_lag(market.client, market.keys, [BTC])
+    found = read_lag(market.client, market.keys, [BTC]).groups
     assert [x.group for x in found] == ["g"]
     assert all(isinstance(x, SeriesLag) for x in found[0].series)
 
@@ -480,7 +492,7 @@ def test_a_user_without_the_rights_is_told(market: Market, shared_server: Server
 
 def test_a_server_that_is_gone_is_told(market: Market, own_server: Server) -> None:
     client = connect_writer(own_server.url)
-    assert read_lag(client, market.keys, [BTC]) == []
+    assert read_lag(client, market.keys, [BTC]).groups == ()
     own_server.kill()
     with pytest.raises(GroupUnavailable):
         read_lag(client, market.keys, [BTC])
@@ -498,7 +510,7 @@ def test_a_cluster_tells_the_same(tmp_path: Path) -> None:
         key = market.keys.bars(series[0])
         client.xreadgroup("g", "host", {key: ">"}, count=3)
         entry = client.xadd("tv:dead:{g}", {"reason": "x", "series": str(series[0])})
-        [group] = read_lag(client, market.keys, series)
+        [group] = read_lag(client, market.keys, series).groups
         assert group.totals.unread == 5 * 20 - 3
         assert (group.totals.pending, group.members, group.dead_letters) == (3, 1, 1)
         assert all(x.lag.time_lag_ms == 5 * MINUTE_MS for x in group.series)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -217,6 +218,25 @@ def test_a_feed_that_finds_no_bus_tries_again(
     market.publish(BTC, range(2))
     heard.wait(100.5, 101.5)
     assert len(events.named("bus.lost")) == 1
+
+
+def test_the_rights_that_the_guide_names_are_enough(market: Market, publisher: Publisher) -> None:
+    guide = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    more = guide.split("need the\nlast and `", 1)[1].split("`")[0]
+    rights = guide.split("~tv:*", 1)[1].split("```")[1].strip().splitlines()[-1]
+    rules = ["on", ">secret", "~tv:*", *rights.split(), *more.split()]
+    market.client.execute_command("ACL", "SETUSER", "coming", "reset", *rules)
+    live = TvDatafeedLive(redis_url=market.url.replace("unix://", "unix://coming:secret@"))
+    heard = Heard()
+    seis = live.new_seis("BTCUSDT", "BINANCE", MINUTE)
+    seis.new_consumer(heard)
+    market.publish(BTC, range(2))
+    heard.wait(100.5, 101.5)
+    live.del_tvdatafeed()
+    assert publisher.asked[-1] == ("unsubscribe", str(BTC))
+    denied: Any = market.client.execute_command("ACL", "LOG")
+    # The library asks by itself for what it can do without.
+    assert {str(line[line.index(b"object") + 1]) for line in denied} <= {"b'client|setinfo'"}
 
 
 # Who subscribes, and who takes it back.

@@ -32,55 +32,63 @@ class ConsumerSettings(BusSettings):
     """Nowhere by default: several consumers share a machine."""
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        help=f"A function, module:function, that takes a bar; or a sink: {', '.join(FORMS)}."
+    ),
+]
+Group = Annotated[str, typer.Option(help="The consumer group; each group sees every bar.")]
+SeriesPatterns = Annotated[
+    list[str] | None,
+    typer.Option(help="Series or pattern such as *-BINANCE-1m; may be repeated."),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the group begins in a series it has not seen: "
+        "oldest, newest, time:2026-11-01T00:00:00Z or last:100."
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="This member's name, unique in the group.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(min=1, max=BATCH_MAX, help="The function takes lists of 1 to N bars."),
+]
+OnFailure = Annotated[
+    FailurePolicy, typer.Option(help="What becomes of a bar that failed as often as it may.")
+]
+Attempts = Annotated[
+    int, typer.Option(min=1, max=ATTEMPTS_MAX, help="How often a bar is handed over before that.")
+]
+LeaseSeconds = Annotated[
+    float,
+    typer.Option(
+        min=LEASE_MS_MIN / 1000,
+        max=LEASE_MS_MAX / 1000,
+        help="How long this member may be silent before others take its series over.",
+    ),
+]
+Unordered = Annotated[
+    bool,
+    typer.Option(
+        "--unordered", help="Compete for single bars, for work where order does not matter."
+    ),
+]
+
+
 def command(
     context: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(
-            help=f"A function, module:function, that takes a bar; or a sink: {', '.join(FORMS)}."
-        ),
-    ],
-    group: Annotated[str, typer.Option(help="The consumer group; each group sees every bar.")],
-    series: Annotated[
-        list[str] | None,
-        typer.Option(help="Series or pattern such as *-BINANCE-1m; may be repeated."),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the group begins in a series it has not seen: "
-            "oldest, newest, time:2026-11-01T00:00:00Z or last:100."
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="This member's name, unique in the group.")
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, max=BATCH_MAX, help="The function takes lists of 1 to N bars."),
-    ] = None,
-    on_failure: Annotated[
-        FailurePolicy,
-        typer.Option(help="What becomes of a bar that failed as often as it may."),
-    ] = "dead-letter",
-    attempts: Annotated[
-        int,
-        typer.Option(min=1, max=ATTEMPTS_MAX, help="How often a bar is handed over before that."),
-    ] = ATTEMPTS_DEFAULT,
-    lease_seconds: Annotated[
-        float,
-        typer.Option(
-            min=LEASE_MS_MIN / 1000,
-            max=LEASE_MS_MAX / 1000,
-            help="How long this member may be silent before others take its series over.",
-        ),
-    ] = LEASE_MS / 1000,
-    unordered: Annotated[
-        bool,
-        typer.Option(
-            "--unordered", help="Compete for single bars, for work where order does not matter."
-        ),
-    ] = False,
+    target: Target,
+    group: Group,
+    series: SeriesPatterns = None,
+    start: Start = None,
+    name: Name = None,
+    batch: Batch = None,
+    on_failure: OnFailure = "dead-letter",
+    attempts: Attempts = ATTEMPTS_DEFAULT,
+    lease_seconds: LeaseSeconds = LEASE_MS / 1000,
+    unordered: Unordered = False,
     wait: Annotated[bool, typer.Option(help="Wait for a bus that is not there yet.")] = True,
     listen: Annotated[
         str | None,

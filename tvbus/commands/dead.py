@@ -124,7 +124,7 @@ def replay(
     with _letters(context, group) as dead:
         chosen = dead.find(ids) if ids else dead.walk(oldest_first=True, choice=choice)
         asked = dead.replay(chosen)
-    print(f"{asked.asked} asked for; the members of {group!r} hand them over again")
+    print(f"{asked.asked} asked for; members of {group!r} hand them over, now or when they run")
     if asked.waiting:
         print(f"{asked.waiting} were asked for before, and wait")
     troubles = []

@@ -53,20 +53,27 @@ def command(
     lease = lease_of(bus.client, bus.keys)
     lines = summaries(bus)
     rows = [report_series(bus, line) for line in lines]
-    groups = read_lag(bus.client, bus.keys, [line.series for line in lines])
+    lag = read_lag(bus.client, bus.keys, [line.series for line in lines])
     session = session_of(bus.client, bus.keys, lease)
     if as_json:
         publisher = asdict(lease) | {"session": session} if lease else None
-        report = {"publisher": publisher, "series": rows, "groups": [group_row(x) for x in groups]}
+        report = {
+            "publisher": publisher,
+            "series": rows,
+            "groups": [group_row(x) for x in lag.groups],
+            "groups_left_out": lag.left_out,
+        }
         print(orjson.dumps(report).decode())
         return
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
     _show(console, address(bus.url), lease, session, rows)
-    if groups:
+    if lag.groups:
         console.print()
-        console.print(group_table(groups, verbose=verbose))
+        console.print(group_table(lag.groups, verbose=verbose))
+    if lag.left_out:
+        console.print(f"and {lag.left_out} groups more, which are not looked at", style="yellow")
 
 
 def _show(
