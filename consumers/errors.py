@@ -6,9 +6,16 @@ ConsumerError (retryable = False)
 │ ├ StartRequired       a group sees a series for the first time and nobody said where to start
 │ ├ PatternInvalid      neither a series nor a pattern
 │ ├ HandlerInvalid      not a function that takes what it is registered for
+│ ├ ArgumentInvalid     an argument of the classes for tvDatafeed's users; a ValueError too
 │ ├ TargetInvalid       `module:function` leads nowhere
 │ ├ NameTaken           another process came with this member's name
-│ └ FrameUnavailable    pandas is not installed
+│ ├ FrameUnavailable    pandas is not installed
+│ └ LetterIdInvalid     not the ID of a dead letter
+├ RequestRefused        the running publisher does not do what was asked of it
+│ ├ SymbolUnknown       for TradingView does not know the symbol; a ValueError too
+│ └ RequestOverdue*     within the time that the caller gave it
+├ GroupUnknown          no such consumer group on this bus
+├ LetterUnknown         the group has no dead letter with this ID
 ├ EntryInvalid          an entry cannot be decoded → dead letter at once
 ├ HandlerFailed         a handler failed, and the policy is to stop then
 ├ StreamRefused         the key holds something else; that series only
@@ -53,6 +60,10 @@ class HandlerInvalid(UsageError):
     """The handler is not a function that takes what it is registered for."""
 
 
+class ArgumentInvalid(UsageError, ValueError):
+    """A method of the classes for tvDatafeed's users cannot take this value."""
+
+
 class TargetInvalid(UsageError):
     """The text `module:function` does not lead to a function."""
 
@@ -63,6 +74,32 @@ class NameTaken(UsageError):
 
 class FrameUnavailable(UsageError):
     """A data frame was asked for without pandas."""
+
+
+class RequestRefused(ConsumerError):
+    """The publisher said no to a request, or nothing; its message says why."""
+
+
+class SymbolUnknown(RequestRefused, ValueError):
+    """TradingView does not know the symbol on that exchange."""
+
+
+class RequestOverdue(RequestRefused):
+    """The answer did not come in time; it may be on its way."""
+
+    retryable = True
+
+
+class LetterIdInvalid(UsageError):
+    """The text cannot be the ID of a dead letter."""
+
+
+class GroupUnknown(ConsumerError):
+    """The bus knows no consumer group of this name."""
+
+
+class LetterUnknown(ConsumerError):
+    """The group has no such dead letter."""
 
 
 class EntryInvalid(ConsumerError):

@@ -24,7 +24,8 @@ from consumers import read_bars
 from consumers.core.ids import EntryId
 from consumers.shell.group import Group, Served, Serving
 from consumers.shell.membership import Membership
-from publisher.core.bars import Ledger, Moment, StreamEnd
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Moment, StreamEnd
 from publisher.core.frames import Splitter, join
 from publisher.core.parsing import parse
 from publisher.core.session import BarsArrived, Session

@@ -24,9 +24,8 @@ from redis.sentinel import MasterNotFoundError
 
 from bus.connection import Client
 from bus.scripts import Call, Script, run
-from publisher.answers import Reply
-from publisher.commands import REPLIES_EXPIRE_MS
-from publisher.core.bars import RECENT_BARS_MAX, Recent, StreamEnd
+from publisher.core.bars import RECENT_BARS_MAX
+from publisher.core.decisions import Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.errors import (
     AppendUnknown,
@@ -48,6 +47,7 @@ from publisher.wire import (
     decode_bar,
     encode_bar,
 )
+from publisher.wire.answers import REPLIES_EXPIRE_MS, Reply
 
 FORMING_ENTRIES_MAX: Final = 4
 CORRECTIONS_MAX: Final = 10_000

@@ -14,6 +14,9 @@ import structlog
 from consumer_world import BTC, Events, Market, Running, Server, binary, consumer
 
 from consumers import Consumer
+from tests.command_runs import run
+
+__all__ = ["run"]
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -43,7 +46,7 @@ def own_server(shared_server: Server, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[[Consumer], Running]]:
+def run_app() -> Iterator[Callable[[Consumer], Running]]:
     """Run a consumer in a thread; stopped at the end of the test."""
     running: list[Running] = []
 
@@ -67,7 +70,7 @@ def run() -> Iterator[Callable[[Consumer], Running]]:
 
 
 @pytest.fixture
-def start(run: Callable[[Consumer], Running]) -> Callable[..., Running]:
+def start(run_app: Callable[[Consumer], Running]) -> Callable[..., Running]:
     """Start a consumer with one handler, and what `also` adds; stopped at the test's end."""
 
     def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
@@ -76,7 +79,7 @@ def start(run: Callable[[Consumer], Running]) -> Callable[..., Running]:
         app.on(*(patterns or (str(BTC),)))(handler)
         if also is not None:
             also(app)
-        return run(app)
+        return run_app(app)
 
     return begin
 

@@ -37,13 +37,15 @@ class Seen(list[Any]):
         eventually(lambda: len(self) >= count, lambda: f"{count} things in {list(self)}", 20)
 
 
-def test_corrections_come_to_who_wants_them_and_are_acknowledged(market: Market, run: Run) -> None:
+def test_corrections_come_to_who_wants_them_and_are_acknowledged(
+    market: Market, run_app: Run
+) -> None:
     market.publish(BTC, range(3))
     market.correct(BTC, 1, 1, close=7.0)
     seen, app = Seen(), consumer(market)
     app.on_correction("*-BINANCE-1m")(seen.append)
     market.list_series(BTC, ETH)
-    run(app)
+    run_app(app)
     seen.until(1)
     market.correct(BTC, 1, 2, close=8.0)
     market.correct(ETH, 5, 1)
@@ -57,14 +59,14 @@ def test_corrections_come_to_who_wants_them_and_are_acknowledged(market: Market,
     eventually(lambda: market.client.xpending(key, "g")["pending"] == 0)
 
 
-def test_only_the_holder_of_a_series_gets_its_forming_bars(market: Market, run: Run) -> None:
+def test_only_the_holder_of_a_series_gets_its_forming_bars(market: Market, run_app: Run) -> None:
     market.form(BTC, 0, 1.0)  # of before; it may be old
     market.list_series(BTC, ETH)
     seen: dict[str, Seen] = {"a": Seen(), "b": Seen()}
     for name, bars in seen.items():
         app = consumer(market, name=name)
         app.on_forming("*-BINANCE-1m")(bars.append)
-        run(app)
+        run_app(app)
     held: dict[str, str] = {}
 
     def shared() -> bool:
@@ -98,11 +100,11 @@ def test_only_the_holder_of_a_series_gets_its_forming_bars(market: Market, run: 
 
 
 def test_forming_bars_that_cannot_be_read_are_told(
-    market: Market, run: Run, events: Events
+    market: Market, run_app: Run, events: Events
 ) -> None:
     seen, app = Seen(), consumer(market)
     app.on_forming(str(BTC))(seen.append)
-    run(app)
+    run_app(app)
 
     def refused() -> bool:
         market.client.xadd(market.keys.forming(BTC), {"bar": b"\xc1"})
@@ -113,12 +115,12 @@ def test_forming_bars_that_cannot_be_read_are_told(
     seen.until(1)
 
 
-def test_reading_forming_bars_outlives_the_server(own_server: Any, run: Run) -> None:
+def test_reading_forming_bars_outlives_the_server(own_server: Any, run_app: Run) -> None:
     with own_server.client() as client:
         market = Market(client, own_server.url)
         seen, app = Seen(), consumer(market)
         app.on_forming(str(BTC))(seen.append)
-        run(app)
+        run_app(app)
 
         def heard(close: float) -> Callable[[], bool]:
             def form() -> bool:
@@ -133,13 +135,13 @@ def test_reading_forming_bars_outlives_the_server(own_server: Any, run: Run) -> 
         eventually(heard(2.0))
 
 
-def test_events_come_to_one_member_in_order(market: Market, run: Run) -> None:
+def test_events_come_to_one_member_in_order(market: Market, run_app: Run) -> None:
     market.tell("series.silent", x=0)  # of before the group began
     seen = Seen()
     for name in "ab":
         app = consumer(market, name=name)
         app.on_event("series.*", "gap.abandoned")(seen.append)
-        run(app)
+        run_app(app)
     leases = market.keys.group("g", "leases")
     eventually(lambda: market.client.hexists(leases, "@events"))
     key = market.keys.events
@@ -153,7 +155,7 @@ def test_events_come_to_one_member_in_order(market: Market, run: Run) -> None:
     eventually(lambda: market.client.xpending(key, "g")["pending"] == 0)
 
 
-def test_an_interval_brings_its_bars_from_the_streams(market: Market, run: Run) -> None:
+def test_an_interval_brings_its_bars_from_the_streams(market: Market, run_app: Run) -> None:
     five = Series("BTCUSDT", "BINANCE", "5m")
     market.list_series(BTC, ETH, five, Series("QUIET", "BINANCE", "1m"))
     market.publish(BTC, range(5))
@@ -163,7 +165,7 @@ def test_an_interval_brings_its_bars_from_the_streams(market: Market, run: Run) 
     app.on_interval("1m")(seen.append)
     app.on_interval("1m", "*", frame=True)(seen.append)
     market.tell("publisher.started")
-    run(app)
+    run_app(app)
     eventually(lambda: market.client.xinfo_groups(market.keys.events))
     for number in (3, 4, 77):
         end_ms = T0 + (number + 1) * MINUTE_MS
@@ -186,12 +188,12 @@ def test_a_bar_of_an_interval_that_cannot_be_read_is_told(market: Market) -> Non
         lookup.bars_that_ended("1m", T0 + MINUTE_MS, lambda series: True)
 
 
-def test_a_gap_is_told_before_the_bar_behind_it(market: Market, run: Run) -> None:
+def test_a_gap_is_told_before_the_bar_behind_it(market: Market, run_app: Run) -> None:
     seen, app = Seen(), consumer(market)
     app.on_gap(str(BTC))(seen.append)
     app.on(str(BTC))(seen.append)
     market.publish(BTC, range(2))
-    running = run(app)
+    running = run_app(app)
     seen.until(2)
     running.stop()
     market.publish(BTC, range(2, 6))
@@ -199,19 +201,19 @@ def test_a_gap_is_told_before_the_bar_behind_it(market: Market, run: Run) -> Non
     again = consumer(market)
     again.on_gap(str(BTC))(seen.append)
     again.on(str(BTC))(seen.append)
-    run(again)
+    run_app(again)
     seen.until(4)
     assert [type(x) for x in seen] == [Bar, Bar, Gap, Bar]
     assert seen[2] == Gap(BTC, T0 + MINUTE_MS, T0 + 4 * MINUTE_MS, "trimmed")
 
 
-def test_batches_are_acknowledged_as_one(market: Market, run: Run) -> None:
+def test_batches_are_acknowledged_as_one(market: Market, run_app: Run) -> None:
     market.list_series(BTC, ETH)
     market.publish(BTC, range(300))
     market.publish(ETH, range(20))
     batches, app = Seen(), consumer(market)
     app.on("*-BINANCE-1m", batch=250)(batches.append)
-    run(app)
+    run_app(app)
     eventually(lambda: sum(map(len, batches)) == 320, lambda: str([len(x) for x in batches]))
     assert max(map(len, batches)) > 100, "no larger than what was read at once before"
     numbers = [(x.open_time_ms - T0) // MINUTE_MS for y in batches for x in y if x.series == BTC]
@@ -219,7 +221,7 @@ def test_batches_are_acknowledged_as_one(market: Market, run: Run) -> None:
     eventually(lambda: market.pending(BTC) == market.pending(ETH) == 0)
 
 
-def test_async_handlers_are_served_and_finished_at_a_stop(market: Market, run: Run) -> None:
+def test_async_handlers_are_served_and_finished_at_a_stop(market: Market, run_app: Run) -> None:
     market.list_series(BTC, ETH)
     market.publish(BTC, range(2))
     market.publish(ETH, range(2))
@@ -232,7 +234,7 @@ def test_async_handlers_are_served_and_finished_at_a_stop(market: Market, run: R
         await asyncio.to_thread(going.wait, 20)
         done.append(bar)
 
-    running = run(app)
+    running = run_app(app)
     assert begun.acquire(timeout=20)
     assert begun.acquire(timeout=20), "the second series waits for the first"
     app.stop()
@@ -245,7 +247,7 @@ def test_async_handlers_are_served_and_finished_at_a_stop(market: Market, run: R
     assert market.pending(BTC) == market.pending(ETH) == 1
 
 
-def test_a_slow_async_handler_keeps_its_series(market: Market, run: Run) -> None:
+def test_a_slow_async_handler_keeps_its_series(market: Market, run_app: Run) -> None:
     market.publish(BTC, range(2))
     seen = Seen()
     for name in "ab":
@@ -258,13 +260,15 @@ def test_a_slow_async_handler_keeps_its_series(market: Market, run: Run) -> None
                 seen.append((name, bar.open_time_ms, context.attempt))
 
         register(name, app)
-        run(app)
+        run_app(app)
     seen.until(2)
     assert len({x[0] for x in seen}) == 1
     assert [x[1:] for x in seen] == [(T0, 1), (T0 + MINUTE_MS, 1)]
 
 
-def test_a_bar_that_fails_too_often_is_a_dead_letter_on_the_bus(market: Market, run: Run) -> None:
+def test_a_bar_that_fails_too_often_is_a_dead_letter_on_the_bus(
+    market: Market, run_app: Run
+) -> None:
     market.publish(BTC, range(3))
     seen, attempts = Recorder(), Seen()
     seen.failing = lambda bar: bar.open_time_ms == T0 + MINUTE_MS
@@ -275,7 +279,7 @@ def test_a_bar_that_fails_too_often_is_a_dead_letter_on_the_bus(market: Market, 
         attempts.append(context.attempt)
         seen(bar)
 
-    run(app)
+    run_app(app)
     seen.wait(lambda: seen.numbers() == [0, 2])
     assert attempts == [1, 1, 2, 3, 1]
     eventually(lambda: market.pending(BTC) == 0)
@@ -289,7 +293,7 @@ def test_a_bar_that_fails_too_often_is_a_dead_letter_on_the_bus(market: Market, 
 
 
 def test_a_bar_that_ended_every_process_is_not_handed_over_again(
-    market: Market, run: Run, events: Events
+    market: Market, run_app: Run, events: Events
 ) -> None:
     market.publish(BTC, range(2))
     key = market.keys.bars(BTC)
@@ -299,20 +303,22 @@ def test_a_bar_that_ended_every_process_is_not_handed_over_again(
         market.client.execute_command("XCLAIM", key, "g", "gone", 0, f"{T0}-0")
     seen, app = Recorder(), consumer(market, attempts=3)
     app.on(str(BTC))(seen)
-    run(app)
+    run_app(app)
     seen.wait(lambda: seen.numbers() == [1])
     assert "the process ended each time" in events.wait("handler.gave_up")["reason"]
     eventually(lambda: market.client.xlen(market.keys.dead("g")) == 1)
     eventually(lambda: market.pending(BTC) == 0)
 
 
-def test_a_consumer_that_is_to_stop_at_a_failure_keeps_the_bar(market: Market, run: Run) -> None:
+def test_a_consumer_that_is_to_stop_at_a_failure_keeps_the_bar(
+    market: Market, run_app: Run
+) -> None:
     market.publish(BTC, range(3))
     seen = Recorder()
     seen.failing = lambda bar: bar.open_time_ms == T0 + MINUTE_MS
     app = consumer(market, failure="stop", attempts=2)
     app.on(str(BTC))(seen)
-    running = run(app)
+    running = run_app(app)
     running.thread.join(20)
     (error,) = running.errors
     assert isinstance(error, HandlerFailed)
@@ -321,24 +327,24 @@ def test_a_consumer_that_is_to_stop_at_a_failure_keeps_the_bar(market: Market, r
     assert len(seen.calls) == 3
     again, other = Recorder(), consumer(market)
     other.on(str(BTC))(again)
-    run(other)
+    run_app(other)
     again.wait(lambda: again.numbers() == [1, 2])
 
 
-def test_what_is_skipped_is_acknowledged_and_counted(market: Market, run: Run) -> None:
+def test_what_is_skipped_is_acknowledged_and_counted(market: Market, run_app: Run) -> None:
     market.publish(BTC, range(3))
     seen = Recorder()
     seen.failing = lambda bar: bar.open_time_ms == T0 + MINUTE_MS
     app = consumer(market, failure="skip", attempts=1)
     app.on(str(BTC))(seen)
-    run(app)
+    run_app(app)
     seen.wait(lambda: seen.numbers() == [0, 2])
     eventually(lambda: market.pending(BTC) == 0)
     assert app.counts.skipped == 1
     assert market.client.xlen(market.keys.dead("g")) == 0
 
 
-def test_the_context_tells_what_the_bus_knows(market: Market, run: Run) -> None:
+def test_the_context_tells_what_the_bus_knows(market: Market, run_app: Run) -> None:
     received_ms = int(time.time() * 1000) - 5_000
     market.publish(BTC, [0], received_ms=received_ms)
     market.client.hset(market.keys.series(BTC), mapping={"timezone": "Etc/UTC"})
@@ -348,7 +354,7 @@ def test_the_context_tells_what_the_bus_knows(market: Market, run: Run) -> None:
     def trade(_bar: Bar, context: Context) -> None:
         seen.append((context.info, context.lag_ms, context.group))
 
-    run(app)
+    run_app(app)
     seen.until(1)
     info, lag_ms, group = seen[0]
     assert info == {"timezone": "Etc/UTC"}

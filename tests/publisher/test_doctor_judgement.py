@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consumers.shell.publisher import LeaseReport, SessionReport
 from publisher.core.tokens import Claims
 from tvbus.doctor.facts import (
     AccountFacts,
@@ -26,7 +27,6 @@ from tvbus.doctor.judge_machine import judge_folder, judge_health, judge_setting
 from tvbus.doctor.judge_publisher import judge_publisher
 from tvbus.doctor.judge_web import judge_page, judge_socket
 from tvbus.doctor.look_web import drift_ms
-from tvbus.report import LeaseReport, SessionReport
 
 GIB = 1024**3
 

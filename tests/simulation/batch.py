@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import subprocess
 import time
-import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
+from tests.simulation import bugs, consuming
 from tests.simulation.plan import IN_CALL, IN_HANDLER, STRIKES, draw
 from tests.simulation.world import Outcome, simulate
 
@@ -23,7 +24,7 @@ GUARDS: Final = (
     "script diverged",
     "script unknown",
     "fenced",
-    "again: the bus came back without its newest entries",
+    "again: the bus has lost the stream's newest entries",
     # Of the way to TradingView, and of what it says.
     "asked request_more_data",
     "inbox_full",
@@ -34,12 +35,7 @@ GUARDS: Final = (
     "message.malformed",
     "again: the last values of a bar were refused",
     "again: no answer",
-    # Of the consumers.
-    "consumer.bus_lost",
-    "consumer.claimed",
-    "consumer.dead_lettered",
-    "consumer.failed",
-    "consumer.groups_lost",
+    *consuming.GUARDS,
 )
 """What must have stood at least once in any batch."""
 RARE: Final = (
@@ -51,7 +47,11 @@ RARE: Final = (
 )
 """What must have stood at least once in a large batch."""
 LARGE: Final = 500
-CHUNK: Final = 4
+TOLD_SEEDS: Final = 100
+"""After so many it is told how far a batch is."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -85,8 +85,6 @@ class Figures:
 
     def lines(self) -> Iterator[str]:
         """Yield the figures for people."""
-        for seed, violation in sorted(self.violations.items()):
-            yield failure(seed, violation)
         hours = self.virtual_ms / 3_600_000
         yield f"{self.seeds} seeds, {hours:.0f} virtual hours, {self.events} events"
         yield f"{self.bars} bars checked, {self.counts['consumer.handled']} handled"
@@ -98,9 +96,10 @@ class Figures:
         yield f"{len(self.violations)} violations in {self.seconds:.0f} s"
 
 
-def failure(seed: int, violation: str) -> str:
+def failure(seed: int, violation: str, bug: str | None = None) -> str:
     """Return what somebody needs to look into a violation."""
     replay = f"python -m tests.simulation --seed {seed} --trace"
+    replay += f" --bug {bug!r}" if bug else ""
     return f"seed {seed} at {commit()}: {violation}\n    replay: {replay}"
 
 
@@ -115,27 +114,45 @@ def commit() -> str:
 
 
 def run_seed(seed: int) -> Outcome:
-    """Run one seed; what the simulation itself does wrong is a violation too."""
-    try:
-        return simulate(draw(seed))
-    except Exception:  # noqa: BLE001 - one seed must not end the batch
-        return Outcome(seed, violation=traceback.format_exc())
+    """Run one seed."""
+    return simulate(draw(seed))
 
 
-def run(seeds: Sequence[int], jobs: int | None = None) -> Figures:
-    """Run seeds, in as many processes as there are processors unless told otherwise."""
+def run(
+    seeds: Sequence[int], jobs: int | None = None, tell: Callable[[str], None] | None = None
+) -> Figures:
+    """Run seeds, in as many processes as there are processors unless told otherwise.
+
+    `tell` hears of each violation as soon as it is found.
+    """
     figures = Figures()
     begun = time.monotonic()
-    for outcome in _outcomes(seeds, jobs or os.cpu_count() or 1):
+    for outcome in _spread(run_seed, seeds, jobs):
         figures.add(outcome)
+        if tell is not None and outcome.violation:
+            tell(failure(outcome.seed, outcome.violation))
+        if tell is not None and figures.seeds % TOLD_SEEDS == 0:
+            tell(f"{figures.seeds} of {len(seeds)} seeds")
     figures.seconds = time.monotonic() - begun
     return figures
 
 
-def _outcomes(seeds: Sequence[int], jobs: int) -> Iterable[Outcome]:
+def find_bugs(
+    jobs: int | None = None, *, known_first: bool = False
+) -> Iterable[tuple[str, Outcome | None]]:
+    """Hunt all planted bugs; yield each with the run that found it, None where none did."""
+    return _spread(partial(_hunt, known_first=known_first), list(bugs.BUGS), jobs)
+
+
+def _hunt(name: str, *, known_first: bool) -> tuple[str, Outcome | None]:
+    return name, bugs.hunt(name, known_first=known_first)
+
+
+def _spread(run: Callable[[T], R], tasks: Sequence[T], jobs: int | None) -> Iterator[R]:
+    jobs = jobs or os.cpu_count() or 1
     if jobs == 1:
-        yield from map(run_seed, seeds)
+        yield from map(run, tasks)
         return
     # A fresh interpreter each: nothing of this one's threads comes along.
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(run_seed, seeds, chunksize=CHUNK)
+        yield from pool.imap_unordered(run, tasks)

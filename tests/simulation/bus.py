@@ -7,29 +7,20 @@ after it was done and before its reply came, or long after its sender gave it up
 from __future__ import annotations
 
 import copy
-import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import random
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-from unittest import mock
 
 import fakeredis
-from fakeredis import _helpers
-from fakeredis._socket import _base
-from fakeredis.commands_mixins import server_mixin
-from fakeredis.model import _stream
-from redis.backoff import NoBackoff
-from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from bus.connection import WRITE_TIMEOUT_MS
+from tests.simulation.clients import Command, SimClient, new_client
 from tests.simulation.loop import Killed, Loop, Process
 from tests.simulation.plan import Plan
 
-Command = tuple[Any, ...]
 Observer = Callable[[str, Command, Any], None]
 """Told who sent what, and the reply, for each command that the server did."""
 
@@ -53,9 +44,9 @@ class Bus:
     def __init__(self, loop: Loop, plan: Plan) -> None:
         self.loop = loop
         self.plan = plan
-        self.rng = plan.rng("bus")
+        self._rngs: dict[str, random.Random] = {}
         self.server = fakeredis.FakeServer(version=(7,))
-        self.client = _client(fakeredis.FakeRedis, self.server)
+        self.client = new_client(fakeredis.FakeRedis, self.server)
         """A client that nothing befalls."""
         self.observers: list[Observer] = []
         self.on_reset: list[Callable[[], None]] = []
@@ -71,9 +62,15 @@ class Bus:
 
     def connect(self, process: Process) -> SimClient:
         """Return a client for a process."""
-        client = _client(SimClient, self.server)
+        client: SimClient = new_client(SimClient, self.server)
         client.bus, client.process, client.epoch = self, process, self.epoch
         return client
+
+    def rng(self, process: Process) -> random.Random:
+        """Return the generator of what befalls a process' calls: others' have their own."""
+        if process.name not in self._rngs:
+            self._rngs[process.name] = self.plan.rng(f"bus:{process.name}")
+        return self._rngs[process.name]
 
     def struck(self, kind: str) -> None:
         """Count a fault that struck."""
@@ -97,6 +94,12 @@ class Bus:
         self.struck("flushed")
         self.client.flushall()
         self._reset()
+
+    def evict(self, key: str) -> None:
+        """Forget one key."""
+        if self.client.delete(key):
+            self.struck("evicted")
+            self._reset()
 
     def keep(self) -> None:
         """Take what stands here now as what a replica will have."""
@@ -137,20 +140,20 @@ class Bus:
             self._stall(process, "stall_before", weight)
         except Killed:
             # It may have been sent by then, or not.
-            if self.rng.random() < 0.5 and client.epoch == self.epoch:
+            if self.rng(process).random() < 0.5 and client.epoch == self.epoch:
                 self._finish(process, commands, run(len(commands)))
             raise
         self._reach(client)
-        if self._draws("ghost", weight):
+        if self._draws(process, "ghost", weight):
             self._haunt(process, commands)
         done = len(commands)
-        if self._draws("cut", weight):
-            done = self.rng.randrange(done)
+        if self._draws(process, "cut", weight):
+            done = self.rng(process).randrange(done)
         refused = self._refusal(commands)
         replies = refused if refused is not None else run(done)
         self._finish(process, commands, replies)
         self._stall(process, "stall_after", weight)
-        if done < len(commands) or self._draws("reply_lost", weight):
+        if done < len(commands) or self._draws(process, "reply_lost", weight):
             raise RedisConnectionError("Connection closed by server.")
         return replies
 
@@ -166,17 +169,18 @@ class Bus:
             client.epoch = self.epoch
             raise RedisConnectionError("Connection closed by server.")
 
-    def _draws(self, kind: str, weight: int) -> bool:
-        if not self.faulty or self.rng.random() >= weight * self.plan.chance(kind):
+    def _draws(self, process: Process, kind: str, weight: int) -> bool:
+        if not self.faulty or self.rng(process).random() >= weight * self.plan.chance(kind):
             return False
         self.struck(kind)
         return True
 
     def _stall(self, process: Process, kind: str, weight: int) -> None:
-        if self._draws(kind, weight):
-            ms = self.rng.randrange(*STALL_MS)
+        if self._draws(process, kind, weight):
+            rng = self.rng(process)
+            ms = rng.randrange(*STALL_MS)
             process.say(f"{kind} for {ms} ms")
-            if self.rng.random() < 0.4:
+            if rng.random() < 0.4:
                 # Nobody waits that long for the bus, but the whole process may be stopped.
                 process.freeze(6 * ms)
             process.stall(ms)
@@ -191,7 +195,7 @@ class Bus:
                 for command in commands:
                     self._observe(name, command, self._do(command))
 
-        self.loop.after(WRITE_TIMEOUT_MS + self.rng.randrange(*GHOST_MS), appear)
+        self.loop.after(WRITE_TIMEOUT_MS + self.rng(process).randrange(*GHOST_MS), appear)
         process.stall(WRITE_TIMEOUT_MS)
         raise RedisTimeoutError("Timeout reading from socket")
 
@@ -225,99 +229,5 @@ class Bus:
             tell(name, command, reply)
 
 
-class SimClient(fakeredis.FakeRedis):
-    """A client of one process; everything it sends passes the bus' faults."""
-
-    bus: Bus
-    process: Process
-    epoch: int
-    blocked_ms = 0
-    """How long the last read would have waited for something new."""
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command."""
-
-        def run(done: int) -> list[Any]:
-            try:
-                return [super(SimClient, self).execute_command(*args, **options)]
-            except ResponseError as error:
-                return [error]
-
-        [reply] = self.bus.call(self, [args], run)
-        if isinstance(reply, RedisError):
-            raise reply
-        return reply
-
-    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> SimPipeline:
-        """Return a pipeline whose commands pass the bus' faults too."""
-        pipeline = SimPipeline(
-            self.connection_pool, self.response_callbacks, transaction, shard_hint
-        )
-        pipeline.client = self
-        return pipeline
-
-
-class SimPipeline(Pipeline):
-    """A pipeline of a SimClient."""
-
-    client: SimClient
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send all commands."""
-        stack = [(_unblocked(self.client, args), options) for args, options in self.command_stack]
-        if not stack:
-            return []
-
-        def run(done: int) -> list[Any]:
-            if done == 0:
-                return []
-            self.command_stack = list(stack[:done])
-            return [_as_redis(x) for x in super(SimPipeline, self).execute(raise_on_error=False)]
-
-        replies = self.client.bus.call(self.client, [args for args, _ in stack], run)
-        if stack[-1][0][0] == "XREADGROUP" and replies[-1]:
-            self.client.blocked_ms = 0
-        if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, RedisError):
-                    raise reply
-        return replies
-
-
-def _unblocked(client: SimClient, args: Command) -> Command:
-    """Return a command that does not wait; its wait is virtual time of the process."""
-    if args[0] == "XREADGROUP":
-        client.blocked_ms = 0
-        if "BLOCK" in args:
-            place = args.index("BLOCK")
-            client.blocked_ms = args[place + 1]
-            return (*args[:place], *args[place + 2 :])
-    return args
-
-
 def _writes_bars(command: Command) -> bool:
     return command[0] == "EVALSHA" and ":forming:" not in command[3] and int(command[2]) == 2
-
-
-def _as_redis(reply: Any) -> Any:
-    """Return what Redis would have said where fakeredis says something else."""
-    if isinstance(reply, ResponseError) and "requires the key to exist" in str(reply):
-        return ResponseError("NOGROUP No such key or consumer group")
-    return reply
-
-
-def _client(kind: Any, server: fakeredis.FakeServer) -> Any:
-    return kind(server=server, protocol=2, retry=Retry(NoBackoff(), 0))
-
-
-@contextmanager
-def virtual_time(loop: Loop) -> Iterator[None]:
-    """Let fakeredis tell the loop's time."""
-    clock = types.SimpleNamespace(
-        # Half a millisecond, so that no rounding falls into the one before.
-        time=lambda: (loop.now_ms + 0.5) / 1000,
-    )
-    with ExitStack() as stack:
-        for module in (_helpers, _base, server_mixin, _stream):
-            stack.enter_context(mock.patch.object(module, "time", clock))
-        yield

@@ -8,64 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgpack
 from redis.exceptions import NoScriptError
 
-from publisher.wire import Bar, Series
-from tests.simulation.bus import Bus, Command
+from publisher.wire import Series
+from tests.simulation.bus import Bus
+from tests.simulation.clients import Command
+from tests.simulation.consuming import group_of
 from tests.simulation.loop import Loop
 from tests.simulation.plan import CORRECTED, UNLIMITED_BARS, Plan
 from tests.simulation.publishing import KEYS
+from tests.simulation.reading import Reading
+from tests.simulation.records import Entry, Stream
 from tests.simulation.truth import Truth, Values
-
-MISSING: Final = object()
 
 
 class Violation(BaseException):
     """Something is not as it must be. No handler of the product may catch it."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of a stream."""
-
-    open_time_ms: int
-    values: Values | None
-    """None where it is no bar: somebody else wrote it."""
-    fields: dict[bytes, bytes]
-    seen_ms: int
-    gap: bool = False
-
-
-@dataclass
-class Stream:
-    """What stands in one series' streams since the server last lost something."""
-
-    truth: Truth
-    entries: dict[int, Entry] = field(default_factory=dict)
-    last_id: tuple[int, int] = (0, 0)
-    newest: Entry | None = None
-    """The newest bar."""
-    corrections: dict[int, tuple[int, Values]] = field(default_factory=dict)
-    """The newest correction of a bar: revision and values."""
-    correction_id: str = "0-0"
-    token: int = 0
-    """The highest fencing token that wrote."""
-    forming_ms: int = 0
-    """Open time of the newest bar that was told to form."""
-    forming_token: int = 0
-
-
-@dataclass
-class Sights:
-    """What a group's handler has seen of one series."""
-
-    called: set[int] = field(default_factory=set)
-    handled: set[int] = field(default_factory=set)
 
 
 class Checker:
@@ -76,7 +37,6 @@ class Checker:
         self._plan = plan
         self._client = bus.client
         self.streams = {series: Stream(truth) for series, truth in truths.items()}
-        self.sights: dict[tuple[str, Series], Sights] = defaultdict(Sights)
         self.gaps: list[tuple[Series, tuple[int, ...], int]] = []
         """Series, possible times before, and time after each gap that was found."""
         self.announced: set[tuple[str, int, int]] = set()
@@ -84,8 +44,8 @@ class Checker:
         self._granted = 0
         self._resets = 0
         self._by_key = {KEYS.series(series): series for series in truths}
-        self._by_bars = {KEYS.bars(series): series for series in truths}
         bus.observers.append(self.observe)
+        self.reading = Reading(bus, self.streams, self.fail)
         bus.on_reset.append(self.reset)
 
     def fail(self, what: str) -> None:
@@ -97,10 +57,8 @@ class Checker:
 
     def observe(self, name: str, command: Command, reply: Any) -> None:
         """Look at one command that the server did."""
-        if command[0] == "EVALSHA":
+        if command[0] == "EVALSHA" and group_of(name) is None:
             self._observe_script(name, command, reply)
-        elif command[0] == "XACK":
-            self._observe_ack(name, command)
         elif command[0] == "XADD" and command[1] == KEYS.events:
             self._observe_event(command[-1])
 
@@ -160,16 +118,6 @@ class Checker:
         if event["event"] == "gap.abandoned":
             self.announced.add((event["series"], event["after_ms"], event["before_ms"]))
 
-    def _observe_ack(self, name: str, command: Command) -> None:
-        _, key, group, *ids = command
-        series = self._by_bars[key]
-        handled = self.sights[group, series].handled
-        for entry_id in ids:
-            open_time_ms = int(str(entry_id).split("-")[0])
-            entry = self.streams[series].entries.get(open_time_ms)
-            if entry is not None and entry.values is not None and open_time_ms not in handled:
-                self.fail(f"{name} acknowledges {series} {entry_id}, which no handler took")
-
     # The streams.
 
     def read_bars(self, series: Series) -> None:
@@ -199,17 +147,19 @@ class Checker:
             self.fail(f"{where} names {bar['p']} as the entry before it, that is {before_ms}")
         gap = bar.get("gap") is True
         entry = Entry(entry_id[0], _values(bar), fields, self._loop.now_ms, gap)
-        self._check_bar(series, stream, entry)
+        self._check_bar(series, stream, entry, bar["e"])
         self._check_succession(series, stream, entry, before_ms)
         stream.entries[entry.open_time_ms] = stream.newest = entry
         self.bars += 1
 
-    def _check_bar(self, series: Series, stream: Stream, entry: Entry) -> None:
+    def _check_bar(self, series: Series, stream: Stream, entry: Entry, end_ms: int | None) -> None:
         where = f"{series} {entry.open_time_ms}"
         truth = stream.truth.bar(entry.open_time_ms)
         if truth is None or entry.values is None:
             self.fail(f"{where}: there is no such bar")
             return
+        if end_ms is not None and end_ms != truth.end_ms:
+            self.fail(f"{where} ends at {end_ms}, it says; must be {truth.end_ms}")
         early_ms = truth.end_ms - (self._loop.now_ms - stream.truth.delay_ms)
         if early_ms > 0:
             self.fail(f"{where} is published {early_ms} ms before its end")
@@ -280,23 +230,6 @@ class Checker:
             assert bar is not None
             stream.correction_id = raw_id.decode()
             stream.corrections[bar["t"]] = (bar["n"], _values(bar))
-
-    # The handlers.
-
-    def handled(self, group: str, bar: Bar, returned: bool) -> None:
-        """Take note that a bar is handed to a group's handler, and that that returned."""
-        sights = self.sights[group, bar.series]
-        open_time_ms = bar.open_time_ms
-        if returned:
-            sights.handled.add(open_time_ms)
-            return
-        if open_time_ms not in sights.called:
-            if sights.called and open_time_ms < max(sights.called):
-                self.fail(f"{group} sees {bar.series} {open_time_ms} after {max(sights.called)}")
-            for earlier, entry in self.streams[bar.series].entries.items():
-                if earlier < open_time_ms and entry.values and earlier not in sights.handled:
-                    self.fail(f"{group} sees {bar.series} {open_time_ms} before {earlier}")
-        sights.called.add(open_time_ms)
 
 
 def _payload(fields: dict[bytes, bytes]) -> dict[str, Any] | None:

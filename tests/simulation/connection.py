@@ -26,10 +26,6 @@ from tests.simulation.truth import market
 if TYPE_CHECKING:
     from tests.simulation.tradingview import TradingView
 
-SILENT_LOSS_IS_NOTICED: Final = False
-"""Set True once a publisher notices by itself that data was lost on a connection that
-stands; until then the connection breaks after such a loss, so that history is asked."""
-
 BEAT_MS: Final = 8_000
 ECHO_MS_MAX: Final = 20_000
 """A client that does not send a heartbeat back within this is dropped."""
@@ -82,7 +78,6 @@ class Connection:
         self._until_ms: dict[str, int] = {}
         self._once: Counter[str] = Counter()
         self._held: list[Message] = []
-        self._lost = False
 
     def open(self) -> None:
         """Say hello and begin to beat."""
@@ -130,8 +125,6 @@ class Connection:
             return
         held, self._held = self._held, []
         self._put(held)
-        if self._lost and not SILENT_LOSS_IS_NOTICED:
-            self.close("it broke after data was lost")
 
     def _lasts(self, kind: str) -> bool:
         return self._loop.now_ms < self._until_ms.get(kind, 0)
@@ -163,9 +156,6 @@ class Connection:
         self._loop.trace.counts[f"asked {name}"] += 1
         if name == "set_auth_token":
             self._token = parameters[0]
-            if self._lost and not SILENT_LOSS_IS_NOTICED:
-                self.close("it broke after its token had ended")
-                return
         elif name == "resolve_symbol":
             self._symbols[parameters[0]] = orjson.loads(parameters[2][1:])["symbol"]
         elif name == "create_series":
@@ -182,7 +172,8 @@ class Connection:
         serial = self._polls
         if due_ms < 1e15:
             now_ms = self._loop.now_ms
-            at_ms = now_ms + GATHER_MS if due_ms == 0 else max(now_ms + 1, int(due_ms))
+            late_ms = int(due_ms) + self._service.plan.tardy_ms
+            at_ms = now_ms + GATHER_MS if due_ms == 0 else max(now_ms + 1, late_ms)
             self._loop.at(at_ms, lambda: self._poll(serial))
 
     def _poll(self, serial: int) -> None:
@@ -192,8 +183,9 @@ class Connection:
         lapsed = not self._protocol.closing and self._has_lapsed()
         if lapsed:
             self._service.struck("token_ended_mute" if plan.mutes_expired else "token_ended")
-            self._lost = self._lost or plan.mutes_expired
-        self._put(self._survivors(self._protocol.poll(now_ms, plan.update_ms)))
+        # The bars of the feed are a little behind the clock of its stamps and heartbeats.
+        feed_ms = now_ms - plan.tardy_ms
+        self._put(self._survivors(self._protocol.poll(feed_ms, plan.update_ms)))
         if self._protocol.closing:
             self.close("code 1000")
         self._plan_poll()
@@ -225,7 +217,6 @@ class Connection:
                 kept = [message for message in messages if self._service.rng.random() < chance]
                 if len(kept) < len(messages):
                     self._service.struck(kind)
-                    self._lost = True
                 messages = kept
         if messages and self._lasts("late"):
             self._service.struck("late")

@@ -1,4 +1,8 @@
-"""A consumer's process in virtual time: the real reader and worker, without their threads."""
+"""A consumer's process in virtual time: the real reader and worker, without their threads.
+
+All that the simulation knows of how a consumer is made is in this module. What is planted
+in it, and what the checker sees of it, are calls of its handler and commands to the bus.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,18 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from redis.exceptions import RedisError
+
 from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
 from consumers.core.patterns import Pattern
 from consumers.core.policy import Policy
 from consumers.core.start import Start
 from consumers.core.wants import Subscription, Subscriptions, Wanted
-from consumers.shell.attach import Attacher
+from consumers.core.wishes import Wishes
 from consumers.shell.calling import Caller
-from consumers.shell.catalogue import Catalogue
-from consumers.shell.competing import Competing
 from consumers.shell.lookup import BusLookup
-from consumers.shell.reader import Reader
+from consumers.shell.reading import reader_of
 from consumers.shell.threads import Bell, Desk, Tuning
 from consumers.shell.worker import Worker
 from publisher.wire import Bar
@@ -26,12 +30,27 @@ from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
 
+GROUPS: Final = ("alpha", "beta")
+GUARDS: Final = (
+    "consumer.bus_lost",
+    "consumer.claimed",
+    "consumer.dead_lettered",
+    "consumer.failed",
+    "consumer.groups_lost",
+)
+"""What must have stood at least once in any batch."""
 TUNING: Final = Tuning(block_ms=5_000, catalogue_ms=5_000)
 POLICY: Final = Policy("retry-forever", backoff=Backoff(first_ms=500, wait_ms_max=8_000))
 PACE_MS: Final = (1, 60)
 
 Handled = Callable[[str, Bar, bool], None]
 """Told of a group's bar: that it is handed to the handler (False) and that that returned (True)."""
+
+
+def group_of(name: str) -> str | None:
+    """Return the group whose member has this name, None where that is no consumer."""
+    group = name.rpartition("-")[0]
+    return group if group in GROUPS else None
 
 
 class _Bell(Bell):
@@ -64,10 +83,10 @@ class ConsumerProcess(Process):
     ) -> None:
         super().__init__(bus.loop, name, rng)
         self._plan = plan
-        self._group = group
+        self.group = group
         self._handled = handled
         self.faulty = bus.faulty
-        self._client = bus.connect(self)
+        self.client = bus.connect(self)
         self._reader_turns = _Turns(self, self._read)
         self._worker_turns = _Turns(self, self._work)
         self.desk = Desk(
@@ -76,14 +95,20 @@ class ConsumerProcess(Process):
             worker_bell=_Bell(self._worker_turns.soon),
         )
         parsed = [Pattern.parse(text) for text in patterns]
-        member = Competing(self._client, group, name, KEYS.dead(group))
-        catalogue = Catalogue(self._client, KEYS.catalogue)
-        start = Start.parse("oldest")
-        attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
-        self._reader = Reader(self.desk, member, attacher, TUNING, rng=rng)
+        self._reader = reader_of(
+            self.desk,
+            self.client,
+            KEYS,
+            group=group,
+            member=name,
+            wishes=Wishes(bars=parsed),
+            start=Start.parse("oldest"),
+            tuning=TUNING,
+        )
+        self._reader.rng = rng
         wanted = Subscriptions()
-        wanted.add(Subscription(Wanted.BARS, Handler(self._handle), tuple(parsed)))
-        caller = Caller(group, self, BusLookup(self._client, KEYS))
+        wanted.add(Subscription(Wanted.BARS, Handler(self.take), tuple(parsed)))
+        caller = Caller(group, self, BusLookup(self.client, KEYS))
         self._worker = Worker(self.desk, wanted, caller, POLICY, rng)
 
     def start(self) -> None:
@@ -106,7 +131,7 @@ class ConsumerProcess(Process):
         self.desk.stopping = self.desk.closing = True
         self._reader_turns.busy = self._worker_turns.busy = True
         try:
-            self._reader.finish()
+            self._reader.departure.leave()
         except Killed:
             pass
         finally:
@@ -130,30 +155,45 @@ class ConsumerProcess(Process):
     # The two threads.
 
     def _read(self) -> int:
-        self._client.blocked_ms = 0
-        rest = self._reader.attempt()
-        self._reader_turns.deaf = not rest.wakeable
+        self._reader.wake(self._news())
+        wait_ms = self._reader.attempt()
+        self._reader_turns.deaf = bool(self.desk.bus_trouble)
         if self.desk.failure is not None:
             raise self.desk.failure
-        # Where the read waited for nothing, that was its rest.
-        return max(rest.wait_ms, self._client.blocked_ms if rest.wait_ms == 0 else 0)
+        return wait_ms
+
+    def _news(self) -> set[str]:
+        """Return the streams that a waiting read would tell of."""
+        quiet = {key: str(entry) for key, entry in self.desk.lanes.quiet().items()}
+        if not quiet:
+            return set()
+        try:
+            found = self.client.xread(quiet, count=1)
+        except RedisError:
+            return set()
+        return {key.decode() for key, _ in found}
 
     def _work(self) -> int:
         return self._worker.step()
 
-    def _handle(self, bar: Bar) -> None:
-        self._handled(self._group, bar, False)
+    def take(self, bar: Bar) -> None:
+        """Do what is done with a bar: planted bugs do something else."""
+        self.handle(bar)
+
+    def handle(self, bar: Bar) -> None:
+        """Do what the handler does. Raises ValueError on bad days, and Killed."""
+        self._handled(self.group, bar, False)
         self.check()
         if self._draws("handler_killed"):
             if self.rng.random() < 0.5:
-                self._handled(self._group, bar, True)
+                self._handled(self.group, bar, True)
             self.kill()
             raise Killed(self.name)
         if self._draws("handler_stalls"):
             self.stall(self.rng.randrange(100, 8_000))
         if self._draws("handler_fails"):
             raise ValueError("the handler fails")
-        self._handled(self._group, bar, True)
+        self._handled(self.group, bar, True)
 
     def _draws(self, kind: str) -> bool:
         if not self.faulty or self.rng.random() >= self._plan.chance(kind):

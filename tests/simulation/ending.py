@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from publisher.wire import Series
 from tests.simulation.bus import Bus
-from tests.simulation.checker import Checker, Entry, Stream
+from tests.simulation.checker import Checker
+from tests.simulation.consuming import GROUPS
 from tests.simulation.publishing import KEYS
+from tests.simulation.records import Entry, Stream
 from tests.simulation.truth import Values
 
 LATE_MS: Final = 60_000
@@ -19,11 +21,10 @@ LATE_MS: Final = 60_000
 class Ending:
     """Says what is still missing."""
 
-    def __init__(self, checker: Checker, bus: Bus, groups: tuple[str, ...]) -> None:
+    def __init__(self, checker: Checker, bus: Bus) -> None:
         self._checker = checker
         self._client = bus.client
         self._loop = bus.loop
-        self._groups = groups
         self._window_bars = bus.plan.window_bars
 
     def missing(self) -> list[str]:
@@ -41,8 +42,8 @@ class Ending:
             yield f"the catalogue says of {series}: {line!r}"
         yield from self._wrong(series, stream)
         yield from self._unsaid(series)
-        for group in self._groups:
-            yield from self._unread(series, stream, group)
+        for group in GROUPS:
+            yield from self._checker.reading.unread(group, series)
 
     def _wrong(self, series: Series, stream: Stream) -> Iterator[str]:
         for open_time_ms, entry in stream.entries.items():
@@ -70,35 +71,10 @@ class Ending:
             if gap_series == series and not said:
                 yield f"no event tells of the gap of {series} between {after[0]} and {before_ms}"
 
-    def _unread(self, series: Series, stream: Stream, group: str) -> Iterator[str]:
-        key = KEYS.bars(series)
-        found: list[Any] = self._client.xinfo_groups(key) if self._client.exists(key) else []
-        lines = [line for line in found if line["name"].decode() == group]
-        if not lines:
-            yield f"{group} does not read {series}"
-            return
-        last_id = "{}-{}".format(*stream.last_id)
-        if lines[0]["pending"] or lines[0]["last-delivered-id"].decode() != last_id:
-            yield f"{group} is at {lines[0]} of {series}, not at {last_id}"
-            return
-        handled = self._checker.sights[group, series].handled
-        for open_time_ms, entry in stream.entries.items():
-            if entry.values is not None and open_time_ms not in handled:
-                yield f"{group} never handled {series} {open_time_ms}"
-            if entry.values is None and not self._is_buried(group, key, open_time_ms):
-                yield f"{group} lost an entry of {series} that is no bar"
-
-    def _is_buried(self, group: str, key: str, first_ms: int) -> bool:
-        letters: Any = self._client.xrange(KEYS.dead(group))
-        return any(
-            fields[b"key"].decode() == key and int(fields[b"id"].split(b"-")[0]) == first_ms
-            for _, fields in letters
-        )
-
     def unchanged(self) -> None:
         """Compare the record of each stream with the stream. Raises Violation."""
         for series, stream in self._checker.streams.items():
-            stands = {}
+            stands: dict[int, Any] = {}
             for raw_id, fields in self._client.xrange(KEYS.bars(series)):
                 stands.setdefault(int(raw_id.split(b"-")[0]), fields)
             recorded = {ms: entry.fields for ms, entry in stream.entries.items()}

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 EVENTS_MAX: Final = 400_000
 """More events than any seed needs: somebody goes round in circles."""
@@ -124,6 +124,10 @@ class Process:
         """Raise Killed where the process is dead."""
         if not self.alive:
             raise Killed(self.name)
+
+    def sends(self, command: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return what is sent where the program means to send a command: planted bugs differ."""
+        return command
 
     def say(self, what: str) -> None:
         """Note in the trace what the process does or suffers."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from typing import Any, Final
+from typing import Final
 
 from publisher.app import _wanted
+from publisher.core.search import Query
 from publisher.engine import TURN_MS_MAX, Engine, Policy
 from publisher.errors import Fenced, SignInError, StoreError, StoreUnavailable
 from publisher.ports import RENEW_MS, Ports
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
-from publisher.wire import Keys
+from publisher.wire import Keys, Series
 from tests.simulation.bus import Bus
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
@@ -21,13 +22,20 @@ from tests.simulation.tradingview import TradingView
 from tests.simulation.transport import Inbox, SimTokens, SimTransport, SimTransports
 
 KEYS: Final = Keys("tv")
-IDLE_MS: Final = (700, 1_500)
+IDLE_MS: Final = (900, 2_200)
 """How far apart turns are in which nothing happens. In life it is at most 200 ms."""
-STAND_BY_MS: Final = (RENEW_MS, 3 * RENEW_MS)
+STAND_BY_MS: Final = (RENEW_MS, 5 * RENEW_MS)
 """How far apart a standby's questions for the lease are. In life it is the shortest of these."""
 BUSY_MS: Final = (2, 40)
 WAKE_MS: Final = (1, 30)
 """How long an engine takes to notice that something is in its inbox."""
+
+
+class NoSearcher:
+    """Nobody searches here."""
+
+    def search(self, request: str, query: Query) -> None:
+        raise AssertionError(f"nobody asked for {query}")
 
 
 class PublisherProcess(Process):
@@ -44,7 +52,7 @@ class PublisherProcess(Process):
         self._lease = RedisLease(client, KEYS, name)
         self.engine: Engine | None = None
         self._transport: SimTransports | None = None
-        self._before: list[Any] = []
+        self._before: list[Series] = []
         self._busy = False
         self._due_ms = 0
         self._serial = 0
@@ -142,8 +150,14 @@ class PublisherProcess(Process):
             lambda: SimTransport(self, self._service, inbox, self._wake)
         )
         tokens = SimTokens(self, self._service, inbox, self._wake)
-        ports = Ports(self, tokens, self._transport, self._store, self._lease, self.rng)
-        policy = Policy(self._plan.history_bars, self._plan.settle_ms)
+        ports = Ports(
+            self, tokens, self._transport, self._store, self._lease, NoSearcher(), self.rng
+        )
+        policy = Policy(
+            self._plan.history_bars,
+            self._plan.settle_ms,
+            audit_minutes=self._plan.audit_bars,
+        )
         self.engine = Engine(ports, policy, inbox, wanted, token)  # type: ignore[arg-type]
         return 1
 
@@ -155,7 +169,7 @@ class PublisherProcess(Process):
         except Fenced as error:
             self.say(f"steps down: {error}")
             self.struck("fenced")
-            self._before = engine.publications
+            self._before = engine.commanded
             self._leave()
             return RENEW_MS
         except SignInError as error:

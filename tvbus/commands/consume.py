@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict
 from typing import Annotated
 
 import structlog
 import typer
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from bus.errors import SettingsInvalid
 from bus.health import HealthServer
@@ -19,11 +17,10 @@ from consumers import Consumer, load_target
 from consumers.app import LEASE_MS_MAX, LEASE_MS_MIN
 from consumers.core.policy import ATTEMPTS_DEFAULT, ATTEMPTS_MAX, FailurePolicy
 from consumers.core.wants import BATCH_MAX
-from consumers.errors import TargetInvalid
 from consumers.shell.membership import LEASE_MS
-from consumers.sinks.print import PrintSink
-
-SINKS = ("print",)
+from consumers.shell.metrics import ConsumerMetrics
+from consumers.sinks.open import FORMS, open_sink
+from consumers.sinks.sink import Sink
 
 log = structlog.get_logger("consumers")
 
@@ -36,7 +33,10 @@ class ConsumerSettings(BusSettings):
 
 
 Target = Annotated[
-    str, typer.Argument(help="A function, module:function, that takes a bar; or: print.")
+    str,
+    typer.Argument(
+        help=f"A function, module:function, that takes a bar; or a sink: {', '.join(FORMS)}."
+    ),
 ]
 Group = Annotated[str, typer.Option(help="The consumer group; each group sees every bar.")]
 SeriesPatterns = Annotated[
@@ -90,6 +90,10 @@ def command(
     lease_seconds: LeaseSeconds = LEASE_MS / 1000,
     unordered: Unordered = False,
     wait: Annotated[bool, typer.Option(help="Wait for a bus that is not there yet.")] = True,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of /healthz and /metrics, such as 127.0.0.1:9465."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With print: JSON lines.")] = False,
 ) -> None:
     """Call a function with every closed bar, at least once and acknowledged afterwards.
@@ -98,15 +102,8 @@ def command(
 
     Example: tvbus consume strategy:on_bar --group demo --series '*-BINANCE-1m' --start newest
     """
-    settings = context.obj.settings(ConsumerSettings)
-    if target in SINKS:
-        handler = PrintSink(as_json=as_json)
-    elif ":" in target:
-        handler = load_target(target)  # type: ignore[assignment]
-    else:
-        raise TargetInvalid(
-            f"target must be module:function or one of {', '.join(SINKS)}, was {target!r}"
-        )
+    settings = context.obj.settings(ConsumerSettings, listen=listen)
+    sink = open_sink(target, group, as_json=as_json)
     consumer = Consumer(
         group,
         start,
@@ -119,13 +116,27 @@ def command(
         attempts=attempts,
         wait=wait,
     )
-    patterns = series or ["*"]
+    _register(consumer, sink or load_target(target), series or ["*"], batch)
+    with _health(settings.listen, consumer), closing(sink) if sink else nullcontext():
+        consumer.run()
+
+
+def _register(
+    consumer: Consumer,
+    handler: Sink | Callable[..., object],
+    patterns: Sequence[str],
+    batch: int | None,
+) -> None:
+    if not isinstance(handler, Sink):
+        consumer.on(*patterns, batch=batch)(handler)
+        return
+    batch = batch or handler.batch
     if batch is None:
         consumer.on(*patterns)(handler)
     else:
-        consumer.on(*patterns, batch=batch)(load_target(target))
-    with _health(settings.listen, consumer):
-        consumer.run()
+        consumer.on(*patterns, batch=batch)(handler.write)
+    if handler.takes_corrections:
+        consumer.on_correction(*patterns)(handler.correct)
 
 
 @contextmanager
@@ -143,8 +154,11 @@ def _health(listen: str, consumer: Consumer) -> Iterator[None]:
         }
         return not trouble, {**facts, **asdict(consumer.counts)}
 
+    metrics = ConsumerMetrics(
+        consumer.group, lambda: asdict(consumer.counts), lambda: consumer.bus_trouble
+    )
     try:
-        server = HealthServer(listen, check, _Metrics(consumer))
+        server = HealthServer(listen, check, metrics)
     except SettingsInvalid as error:
         # The publisher of the same settings may have the port; bars matter more.
         log.warning("health.unavailable", reason=str(error))
@@ -154,16 +168,3 @@ def _health(listen: str, consumer: Consumer) -> Iterator[None]:
         yield
     finally:
         server.stop()
-
-
-@dataclass(frozen=True)
-class _Metrics(Collector):
-    consumer: Consumer
-
-    def collect(self) -> Iterator[Metric]:
-        counter = CounterMetricFamily(
-            "tvbus_consumer", "What a consumer did; see docs/operations.md", labels=["what"]
-        )
-        for what, count in asdict(self.consumer.counts).items():
-            counter.add_metric([what], count)
-        yield counter

@@ -61,6 +61,8 @@ def publishing(keys: Keys) -> dict[str, Command]:
         "PEXPIRE": ("PEXPIRE", keys.replies("x"), 1),
         "TIME": ("TIME",),
         "TYPE": ("TYPE", bars),
+        "XPENDING": ("XPENDING", bars, "g"),
+        "XLEN": ("XLEN", keys.dead("g")),
         "GET": ("GET", keys.signin),
         "SET": ("SET", keys.signin, "x"),
     }
