@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from consumer_world import BTC, ETH, T0, Market, Server, binary
+from consumer_world import BTC, ETH, Market, Server, binary
 from postgres_server import Database, PostgresServer
 from web_service import Service
 
-from publisher.wire import Bar
+from publisher.wire import Bar, encode_bar
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -96,8 +96,9 @@ def webhook_sink(_folder: Path) -> Iterator[tuple[str, Read]]:
     def read() -> list[Row]:
         # A receiver knows a bar that comes again by its key.
         kept = {headers["idempotency-key"]: body for _, headers, body in list(service.requests)}
-        bars = [json.loads(body) for body in kept.values()]
-        return [(bar["series"], bar["open_time_ms"], bar["close"]) for bar in bars]
+        bars = sorted(map(json.loads, kept.values()), key=lambda bar: bar["revision"])
+        newest = {(bar["series"], bar["open_time_ms"]): bar["close"] for bar in bars}
+        return [(*place, close) for place, close in newest.items()]
 
     try:
         yield f"webhook:{service.url}", read
@@ -105,17 +106,37 @@ def webhook_sink(_folder: Path) -> Iterator[tuple[str, Read]]:
         service.stop()
 
 
-def consume(market: Market, target: str, folder: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def consume(market: Market, target: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a consumer, and kill it at the end of the context."""
     command = [sys.executable, "-m", "tvbus", "consume", target, "--group", "g", "--name", "one"]
+    command += ["--start", "oldest", "--lease-seconds", "1"]
     settings = {"TVBUS_REDIS_URL": market.url, "PYTHONPATH": str(ROOT), "TVBUS_LOG_FORMAT": "json"}
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--start", "oldest"], env=os.environ | settings, cwd=folder, stderr=log
-        )
+        process = subprocess.Popen(command, env=os.environ | settings, cwd=folder, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def rows_of(bars: list[Bar]) -> list[Row]:
-    return sorted((str(bar.series), bar.open_time_ms, bar.close) for bar in bars)
+    newest = {(str(bar.series), bar.open_time_ms): bar.close for bar in bars}
+    return sorted((*place, close) for place, close in newest.items())
+
+
+def publish(market: Market, numbers: range) -> list[Bar]:
+    """Publish bars, and a correction of the first one."""
+    told = []
+    for series in (BTC, ETH):
+        market.publish(series, numbers)
+        told += [market.bar(series, number) for number in numbers]
+        corrected = market.bar(series, numbers[0], revision=1, close=-0.125)
+        name, payload = encode_bar(corrected)
+        market.client.xadd(market.keys.corrections(series), {name: payload})
+        told.append(corrected)
+    return told
 
 
 @pytest.mark.timeout(300)
@@ -128,24 +149,22 @@ def test_kill_9_at_any_moment_loses_no_bar_and_stores_none_twice(
     published: list[Bar] = []
     with make(tmp_path) as (target, read):
         for round_ in range(KILLS):
-            numbers = range(FIRST + round_ * BARS, FIRST + (round_ + 1) * BARS)
-            for series in (BTC, ETH):
-                market.publish(series, numbers)
-                published += [market.bar(series, number) for number in numbers]
-            process = consume(market, target, tmp_path)
-            goal = len(read()) + rng.randint(1, BARS)
-            eventually(lambda goal=goal: len(read()) >= goal, "some bars are stored")
-            process.kill()
-            process.wait()
+            first = FIRST + round_ * BARS
+            published += publish(market, range(first, first + BARS))
+            with consume(market, target, tmp_path):
+                goal = len(read()) + rng.randint(1, BARS)
+                eventually(lambda goal=goal: len(read()) >= goal, "some bars are stored")
             rows = Counter((series, at) for series, at, _ in read())
             assert not [row for row, times in rows.items() if times > 1], "a row stands twice"
-        process = consume(market, target, tmp_path)
-        eventually(lambda: len(read()) >= len(published), "all bars are stored")
-        eventually(lambda: market.pending(BTC) == market.pending(ETH) == 0, "all are acknowledged")
-        process.terminate()
-        assert process.wait(10) == 0
-        assert sorted(read()) == rows_of(published)
-        assert published[0].open_time_ms == T0 + FIRST * 60_000
+        published += publish(market, range(FIRST + KILLS * BARS, FIRST + (KILLS + 1) * BARS))
+        with consume(market, target, tmp_path) as process:
+            expected = rows_of(published)
+            eventually(lambda: sorted(read()) == expected, "all bars are stored, and corrected")
+            eventually(lambda: market.pending(BTC) == market.pending(ETH) == 0, "all is done")
+            process.terminate()
+            assert process.wait(10) == 0
+        assert sorted(read()) == expected
+        assert len(expected) == 2 * (KILLS + 1) * BARS
     log = (tmp_path / "log").read_text()
     assert "handler.failed" not in log
     assert "planted" not in log
