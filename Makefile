@@ -7,7 +7,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench soak chaos group-chaos clean lock
+.PHONY: demo test check bench soak chaos group-chaos simulate clean lock
 
 demo: $(RUN)
 	@$(BIN)/tvbus demo
@@ -37,6 +37,11 @@ chaos: $(DEV)
 SECONDS ?= 120
 group-chaos: $(DEV)
 	$(BIN)/python -m tests.group_chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+# A thousand runs in virtual time, and the hunt for every planted bug; SEEDS=50 for fewer.
+SEEDS ?= 1000
+simulate: $(DEV)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --bugs
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

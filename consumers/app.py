@@ -182,6 +182,7 @@ class Consumer(Registry):
             start=self._start,
             tuning=self._tuning,
             lease_ms=self._lease_ms,
+            unordered=self.unordered,
         )
         thread = threading.Thread(target=reader.run, name="tvbus-reader", daemon=True)
         log.info("consumer.started", group=self.group, name=self.name)

@@ -19,7 +19,7 @@ from consumers.core.handlers import IN_ORDER_ONLY, name_of
 from consumers.errors import HandlerInvalid, SinkUnavailable
 from publisher.wire import Bar, Series
 
-TABLE: Final = "tvbus_positions"
+TABLE: Final = "handled_by_tvbus"
 
 _MARKS: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
 _CREATE: Final = (
@@ -60,7 +60,7 @@ class Once:
             cursor.execute("INSERT INTO …", …)
 
     What the function does with its cursor is committed together with the position
-    of the series, in the table `tvbus_positions`, which is made when it is missing.
+    of the series, in the table `handled_by_tvbus`, which is made when it is missing.
     With `batch=` it takes a list of bars, of which those that are done are left out.
     It must not commit by itself. It needs the order within a series, so it is for
     `on` alone and not for an `unordered` consumer.

@@ -1,6 +1,6 @@
 -- One beat of a member: who is there, who holds what, and what goes where.
 --
--- KEYS[1]  hash   tv:group:{G}:members; MEMBER → 'EXPIRES DUE INCARNATION NAME NAME …'
+-- KEYS[1]  hash   tv:group:{G}:members; MEMBER → 'EXPIRES DUE LEASE INCARNATION NAME …'
 -- KEYS[2]  hash   tv:group:{G}:leases; NAME → 'MEMBER TOKEN'
 -- KEYS[3]  string tv:group:{G}:token; the highest token ever drawn
 -- KEYS[4]  hash   tv:group:{G}:replays; ID of a dead letter → NAME
@@ -39,17 +39,25 @@ local earliest = math.huge
 local records = redis.call('HGETALL', KEYS[1])
 local last
 for i = 1, #records, 2 do
-  local expires, due, other, names = string.match(records[i + 1], '^(%d+) (%d+) (%S+) ?(.*)$')
+  local expires, due, term, other, names =
+    string.match(records[i + 1], '^(%d+) (%d+) (%d+) (%S+) ?(.*)$')
+  expires, due, term = tonumber(expires), tonumber(due), tonumber(term)
   if records[i] == member then
     last = other
-  elseif not expires or tonumber(expires) <= now then
+  elseif not expires or expires <= now then
     redis.call('HDEL', KEYS[1], records[i])
   else
-    local one = {name = records[i], wants = wants_of(names), due = tonumber(due) + late_ms}
+    if expires - now > term then
+      -- The clock was put back: no lease may last longer for that.
+      expires, due = now + term, now
+      redis.call('HSET', KEYS[1], records[i],
+        string.format('%.0f %.0f %.0f %s %s', expires, due, term, other, names))
+    end
+    local one = {name = records[i], wants = wants_of(names), due = due + late_ms}
     one.late = one.due < now
     live[#live + 1] = one
     by_name[one.name] = one
-    earliest = math.min(earliest, tonumber(expires))
+    earliest = math.min(earliest, expires)
   end
 end
 if last and last ~= incarnation and not comes then
@@ -193,5 +201,6 @@ end
 
 again = math.max(1, math.ceil(again))
 redis.call('HSET', KEYS[1], member,
-  string.format('%.0f %.0f %s %s', now + lease_ms, now + again, incarnation, ARGV[8]))
+  string.format('%.0f %.0f %.0f %s %s', now + lease_ms, now + again, lease_ms, incarnation,
+    ARGV[8]))
 return {'BEAT', #live, again, held, leaving, replays}

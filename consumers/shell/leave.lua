@@ -1,12 +1,12 @@
 -- Ends a membership and gives all leases back.
 --
--- KEYS[1]  hash tv:group:{G}:members; MEMBER → 'EXPIRES DUE INCARNATION …'
+-- KEYS[1]  hash tv:group:{G}:members; MEMBER → 'EXPIRES DUE LEASE INCARNATION …'
 -- KEYS[2]  hash tv:group:{G}:leases; NAME → 'MEMBER TOKEN'
 -- ARGV     member, incarnation
 --
 -- Does nothing where another process has come with the same name. Returns {'LEFT'}.
 local record = redis.call('HGET', KEYS[1], ARGV[1])
-if record and string.match(record, '^%d+ %d+ (%S+)') ~= ARGV[2] then
+if record and string.match(record, '^%d+ %d+ %d+ (%S+)') ~= ARGV[2] then
   return {'LEFT'}
 end
 redis.call('HDEL', KEYS[1], ARGV[1])

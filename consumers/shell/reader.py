@@ -20,18 +20,16 @@ import structlog
 
 from consumers.core.backoff import BUS_BACKOFF, Backoff
 from consumers.core.ids import EntryId
-from consumers.core.lane import Lane, Phase, Source
+from consumers.core.lane import Phase, Source
 from consumers.core.lanes import Reading
-from consumers.core.standing import Standing
 from consumers.errors import ConsumerError, Fenced, GroupUnavailable, StreamRefused
 from consumers.shell.attach import Attacher
 from consumers.shell.departure import Departure
-from consumers.shell.discovery import Discovery
 from consumers.shell.group import Group, Served, Serving
 from consumers.shell.intake import Intake
 from consumers.shell.letters import Letters
-from consumers.shell.membership import Membership
 from consumers.shell.streams import Entry
+from consumers.shell.tenure import Tenure
 from consumers.shell.threads import Desk, Tuning, WakingBell
 
 log = structlog.get_logger("consumers")
@@ -43,8 +41,7 @@ class Reader:
 
     desk: Desk
     group: Group
-    membership: Membership
-    discovery: Discovery
+    tenure: Tenure
     attacher: Attacher
     intake: Intake
     letters: Letters
@@ -54,11 +51,7 @@ class Reader:
     rng: random.Random = field(default_factory=random.Random)
     _failures: int = 0
     _lost_ms: int = 0
-    _beat_ms: int = 0
     _check_ms: int = 0
-    _floor: int = 0
-    _released: dict[str, int] = field(default_factory=dict)
-    """Name → token, given back by the next beat."""
     _woken: set[str] = field(default_factory=set)
     """Streams that should have something new."""
 
@@ -94,7 +87,7 @@ class Reader:
             for lane in self.desk.lanes.held():
                 for source in lane.sources.values():
                     source.rewind()
-        self._beat_ms = 0
+        self.tenure.due_ms = 0
         return self.backoff.wait_ms(self._failures, self.rng)
 
     def _found(self) -> None:
@@ -135,17 +128,14 @@ class Reader:
 
     def _step(self) -> int:
         now_ms = self.desk.clock.monotonic_ms()
-        if self.discovery.look(now_ms) or self._released:
-            self._beat_ms = now_ms
-        if now_ms >= self._beat_ms:
-            self._beat(now_ms)
+        self.tenure.beat(now_ms)
         for source, error in self.attacher.attach(now_ms):
-            self._fenced(source.lane, error)
+            self.tenure.fenced(source.lane, error)
         self.letters.write(now_ms)
         self.letters.end_replays()
         self._count_attempts()
         self._exchange(now_ms)
-        self._released |= self.departure.hand_over()
+        self.tenure.release(self.departure.hand_over())
         self.departure.keep_positions(now_ms)
         return self._wait_ms(now_ms)
 
@@ -153,55 +143,14 @@ class Reader:
         with self.desk.lock:
             lanes = self.desk.lanes
             goes_on = bool(lanes.plan()) and not self.desk.stopping
-        if goes_on or self._released:
+        if goes_on:
             return 0
-        due = [self._beat_ms, self._check_ms, now_ms + self.tuning.block_ms]
-        if self.discovery.wishes.is_open:
-            due.append(self.discovery.due_ms)
+        due = [self.tenure.due_ms, self._check_ms, now_ms + self.tuning.block_ms]
+        if self.tenure.discovery.wishes.is_open:
+            due.append(self.tenure.discovery.due_ms)
         for other in (self.attacher.due_ms(), self.letters.next_ms(), self.departure.due_ms()):
             due += [] if other is None else [other]
         return max(0, min(due) - self.desk.clock.monotonic_ms())
-
-    # Leases.
-
-    def _beat(self, now_ms: int) -> None:
-        standing = self.membership.beat(self.discovery.names, self._released, now_ms, self._floor)
-        self._released, self._floor = {}, 0
-        self._beat_ms = now_ms + standing.again_ms
-        with self.desk.lock:
-            lost = self._stand(standing)
-        self.desk.worker_bell.ring()
-        for name, reason in lost:
-            log.warning("lease.lost", series=name, group=self.group.group, reason=reason)
-        held = {x.name: x for x in self.desk.lanes.held()}
-        self.letters.replay_all(standing.replays, held)
-
-    def _stand(self, standing: Standing) -> list[tuple[str, str]]:
-        lanes, lost = self.desk.lanes, []
-        for lane in lanes.held():
-            if standing.leases.get(lane.name) != lane.token:
-                lanes.drop(lane)
-                lost.append((lane.name, "the lease ended"))
-        for name, token in standing.leases.items():
-            if name not in lanes.by_name:
-                lanes.by_name[name] = self.discovery.lane(name)
-            lane = lanes.by_name[name]
-            lane.token = token
-            lanes.set_leaving(lane, name in standing.handing_over)
-        lanes.valid_until_ms = standing.valid_until_ms
-        return lost
-
-    def _fenced(self, lane: Lane, error: Fenced) -> None:
-        """Let a series go that a higher token rules; the next lease must be higher still."""
-        if not lane.token:
-            return
-        self._released[lane.name] = lane.token
-        self._floor = max(self._floor, error.token)
-        with self.desk.lock:
-            self.desk.lanes.drop(lane)
-        log.warning("lease.lost", series=lane.name, group=self.group.group, reason=str(error))
-
-    # Streams.
 
     def _count_attempts(self) -> None:
         """Let the server count what is to be tried again."""
@@ -212,7 +161,7 @@ class Reader:
             try:
                 attempt = self.group.raise_attempt(source.key, source.lane.token, work.entry)
             except Fenced as error:
-                self._fenced(work.lane, error)
+                self.tenure.fenced(work.lane, error)
             except GroupUnavailable:
                 with self.desk.lock:
                     self.desk.lanes.put_back_failed(failed[number:])
@@ -267,7 +216,7 @@ class Reader:
 
     def _trouble(self, source: Source, error: ConsumerError) -> None:
         if isinstance(error, Fenced):
-            self._fenced(source.lane, error)
+            self.tenure.fenced(source.lane, error)
         else:
             self.attacher.lose(source, error, self.desk.clock.monotonic_ms())
 

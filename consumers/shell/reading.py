@@ -16,6 +16,7 @@ from consumers.shell.intake import Intake
 from consumers.shell.letters import Letters
 from consumers.shell.membership import LEASE_MS, Membership
 from consumers.shell.reader import Reader
+from consumers.shell.tenure import Tenure
 from consumers.shell.threads import Desk, Tuning
 from consumers.shell.unordered import CompetingGroup, NoLeases
 from publisher.wire import Keys
@@ -49,11 +50,11 @@ def reader_of(
         membership = Membership(client, keys, group, member, lease_ms)
     letters = Letters(desk, client, keys, group, member, waits.refused_ms)
     catalogue = Catalogue(client, keys.catalogue)
+    discovery = Discovery(wishes, catalogue, keys, waits.catalogue_ms, not unordered)
     return Reader(
         desk=desk,
         group=streams,
-        membership=membership,
-        discovery=Discovery(wishes, catalogue, keys, waits.catalogue_ms, not unordered),
+        tenure=Tenure(desk, membership, discovery, letters, group),
         attacher=Attacher(desk, streams, start, waits),
         intake=Intake(desk, client),
         letters=letters,

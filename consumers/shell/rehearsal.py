@@ -121,7 +121,7 @@ class Rehearsal:
         until_ms = clock.waited_ms + WAITED_MS_MAX
         while not desk.stopping:
             wait_ms = worker.step()
-            if wait_ms == 0:
+            if wait_ms == 0 or desk.stopping:
                 continue
             if worker.awaited:
                 self._await()

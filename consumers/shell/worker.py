@@ -78,7 +78,7 @@ class Worker:
         try:
             while not self.desk.stopping:
                 wait_ms = self.step()
-                if wait_ms > 0:
+                if wait_ms > 0 and not self.desk.stopping:
                     self.desk.worker_bell.wait(wait_ms)
             while self.awaited:
                 self.desk.worker_bell.wait(WAIT_MS_MAX)
@@ -89,7 +89,7 @@ class Worker:
     def step(self) -> int:
         """Hand the next work to its handlers; return in how many ms there may be one."""
         self.go_on()
-        if self._awaited >= AWAITED_MAX:
+        if self.desk.stopping or self._awaited >= AWAITED_MAX:
             return WAIT_MS_MAX
         desk = self.desk
         with desk.lock:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
 import structlog
@@ -126,6 +127,18 @@ class Market:
         for series in listed:
             self.client.hset(self.keys.catalogue, str(series), Summary(series, state).encode())
 
+    def form(self, series: Series, number: int, close: float) -> None:
+        bar = self.bar(series, number, close=close, closed_by="forming")
+        self.client.xadd(self.keys.forming(series), dict([encode_bar(bar)]), maxlen=5)
+
+    def correct(self, series: Series, number: int, revision: int, **changes: Any) -> None:
+        bar = self.bar(series, number, revision=revision, **changes)
+        self.client.xadd(self.keys.corrections(series), dict([encode_bar(bar)]))
+
+    def tell(self, event: str, **fields: Any) -> None:
+        told = {"event": event, "at_ms": T0, "level": "info", **fields}
+        self.client.xadd(self.keys.events, {"event": orjson.dumps(told)})
+
     def pending(self, series: Series, group: str = "g") -> int:
         try:
             return int(self.client.xpending(self.keys.bars(series), group)["pending"])
@@ -156,6 +169,13 @@ class Recorder:
     def wait(self, true: Callable[[], Any], deadline_s: float = DEADLINE_S) -> None:
         with self._changed:
             assert self._changed.wait_for(true, deadline_s), f"only saw {self.numbers()}"
+
+
+def consumer(market: Market, **options: Any) -> Consumer:
+    """A quick member of the group `g`, without handlers yet."""
+    chosen: dict[str, Any] = {"group": "g", "start": "oldest", "tuning": FAST}
+    chosen |= {"retry": FAST_RETRY, "lease_ms": LEASE_MS} | options
+    return Consumer(redis_url=market.url, **chosen)
 
 
 @dataclass

@@ -335,6 +335,23 @@ def test_a_member_late_with_its_beat_keeps_its_names_and_is_given_none(group: Sh
     assert set(other.beat().leases) == set(NAMES[6:])
 
 
+def test_a_clock_that_is_put_back_keeps_no_dead_member(group: Sharers) -> None:
+    gone, heir = group.join("a", NAMES), group.join("b", NAMES)
+    group.settle()
+    group.pass_time(gone, -3_600_000)
+    heir.beat()
+    group.pass_time(gone, LEASE_MS + 1)
+    assert set(heir.beat().leases) == set(NAMES)
+
+
+def test_members_of_one_group_may_have_leases_of_different_length(group: Sharers) -> None:
+    Membership(group.reader, group.keys, "g", "patient", 20 * LEASE_MS).beat(NAMES, {}, 0)
+    record = group.client.hget(group.keys.group("g", "members"), "patient")
+    eventually(lambda: look_at_sharing(group.reader, group.keys, "g").members["patient"] < 99_990)
+    group.join("hasty", []).beat()
+    assert group.client.hget(group.keys.group("g", "members"), "patient") == record
+
+
 def test_two_that_die_together_cost_no_more_than_one(group: Sharers) -> None:
     for name in "abc":
         group.join(name, NAMES)

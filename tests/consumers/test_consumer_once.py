@@ -122,7 +122,7 @@ def test_a_database_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_table_that_cannot_be_made_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("this is no database, but some text that is long enough")
-    with pytest.raises(SinkUnavailable, match="tvbus_positions cannot be made: DatabaseError"):
+    with pytest.raises(SinkUnavailable, match="handled_by_tvbus cannot be made: DatabaseError"):
         Shelf(tmp_path / "x.db").handler(bar(0), context())
 
 

@@ -447,20 +447,20 @@ def test_plain_handlers_run_in_the_thread_that_runs_and_async_ones_beside_it(
 def test_async_handlers_are_bounded(app: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.shell.worker.AWAITED_MAX", 2)
     running = most = 0
+    pair = asyncio.Barrier(2)
 
     @app.on("*-1m")
     async def trade(_bar: Bar) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.wait_for(pair.wait(), 20)
         running -= 1
 
     with TestBus(app) as bus:
-        series = [Series(f"S{n}", "X", "1m") for n in range(7)]
+        series = [Series(f"S{n}", "X", "1m") for n in range(6)]
         bus.publish_bars(*(bar for x in series for bar in bus.bars(x, 1)))
-        assert bus.counts.handled == 7
+        assert bus.counts.handled == 6
     assert most == 2
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from consumer_world import BTC, DEADLINE_S, ETH, Events, Market, Server
 
+from bus.connection import connect_writer
 from bus.errors import BusUnreachable
 from consumers.errors import ArgumentInvalid, RequestRefused, SymbolUnknown
 from consumers.shell import requests
@@ -27,6 +29,7 @@ from consumers.tvdatafeed import (
 from publisher.wire import Series, Summary
 from publisher.wire.answers import Answer
 from publisher.wire.commands import Command
+from tests.bus.clusters import cluster_of
 from tests.waiting import eventually
 
 MINUTE = Interval.in_1_minute
@@ -217,6 +220,47 @@ def test_a_feed_that_finds_no_bus_tries_again(
     market.publish(BTC, range(2))
     heard.wait(100.5, 101.5)
     assert len(events.named("bus.lost")) == 1
+
+
+def test_the_rights_that_the_guide_names_are_enough(market: Market, publisher: Publisher) -> None:
+    guide = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    more = guide.split("need the\nlast and `", 1)[1].split("`")[0]
+    rights = guide.split("~tv:*", 1)[1].split("```")[1].strip().splitlines()[-1]
+    rules = ["on", ">secret", "~tv:*", *rights.split(), *more.split()]
+    market.client.execute_command("ACL", "SETUSER", "coming", "reset", *rules)
+    live = TvDatafeedLive(redis_url=market.url.replace("unix://", "unix://coming:secret@"))
+    heard = Heard()
+    seis = live.new_seis("BTCUSDT", "BINANCE", MINUTE)
+    seis.new_consumer(heard)
+    market.publish(BTC, range(2))
+    heard.wait(100.5, 101.5)
+    live.del_tvdatafeed()
+    assert publisher.asked[-1] == ("unsubscribe", str(BTC))
+    denied: Any = market.client.execute_command("ACL", "LOG")
+    # The library asks by itself for what it can do without.
+    assert {str(line[line.index(b"object") + 1]) for line in denied} <= {"b'client|setinfo'"}
+
+
+def test_series_of_every_slot_of_a_cluster_are_followed(
+    shared_server: Server, tmp_path: Path
+) -> None:
+    with cluster_of(shared_server.binary, tmp_path, 2) as ports:
+        url = f"redis+cluster://127.0.0.1:{ports[0]}"
+        market = Market(connect_writer(url), url)
+        market.list_series(BTC, ETH)
+        lease = {"holder": "x", "token": 1, "expires_ms": 10**14}
+        market.client.hset(market.keys.publisher, mapping=lease)
+        live = TvDatafeedLive(redis_url=url)
+        heard = [Heard(), Heard()]
+        for symbol, one in zip(("BTCUSDT", "ETHUSDT"), heard, strict=True):
+            live.new_seis(symbol, "BINANCE", MINUTE).new_consumer(one)
+        for series in (BTC, ETH):
+            market.publish(series, range(2))
+        for one in heard:
+            one.wait(100.5, 101.5)
+        live.del_tvdatafeed()
+        assert market.client.hlen(USERS) == 0
+        market.client.close()
 
 
 # Who subscribes, and who takes it back.

@@ -24,7 +24,7 @@ GUARDS: Final = (
     "script diverged",
     "script unknown",
     "fenced",
-    "again: the bus came back without its newest entries",
+    "again: the bus has lost the stream's newest entries",
     # Of the way to TradingView, and of what it says.
     "asked request_more_data",
     "inbox_full",

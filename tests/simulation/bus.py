@@ -95,6 +95,12 @@ class Bus:
         self.client.flushall()
         self._reset()
 
+    def evict(self, key: str) -> None:
+        """Forget one key."""
+        if self.client.delete(key):
+            self.struck("evicted")
+            self._reset()
+
     def keep(self) -> None:
         """Take what stands here now as what a replica will have."""
         self._kept = copy.deepcopy(self.server.dbs[0]._dict)

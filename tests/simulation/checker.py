@@ -147,17 +147,19 @@ class Checker:
             self.fail(f"{where} names {bar['p']} as the entry before it, that is {before_ms}")
         gap = bar.get("gap") is True
         entry = Entry(entry_id[0], _values(bar), fields, self._loop.now_ms, gap)
-        self._check_bar(series, stream, entry)
+        self._check_bar(series, stream, entry, bar["e"])
         self._check_succession(series, stream, entry, before_ms)
         stream.entries[entry.open_time_ms] = stream.newest = entry
         self.bars += 1
 
-    def _check_bar(self, series: Series, stream: Stream, entry: Entry) -> None:
+    def _check_bar(self, series: Series, stream: Stream, entry: Entry, end_ms: int | None) -> None:
         where = f"{series} {entry.open_time_ms}"
         truth = stream.truth.bar(entry.open_time_ms)
         if truth is None or entry.values is None:
             self.fail(f"{where}: there is no such bar")
             return
+        if end_ms is not None and end_ms != truth.end_ms:
+            self.fail(f"{where} ends at {end_ms}, it says; must be {truth.end_ms}")
         early_ms = truth.end_ms - (self._loop.now_ms - stream.truth.delay_ms)
         if early_ms > 0:
             self.fail(f"{where} is published {early_ms} ms before its end")

@@ -172,7 +172,8 @@ class Connection:
         serial = self._polls
         if due_ms < 1e15:
             now_ms = self._loop.now_ms
-            at_ms = now_ms + GATHER_MS if due_ms == 0 else max(now_ms + 1, int(due_ms))
+            late_ms = int(due_ms) + self._service.plan.tardy_ms
+            at_ms = now_ms + GATHER_MS if due_ms == 0 else max(now_ms + 1, late_ms)
             self._loop.at(at_ms, lambda: self._poll(serial))
 
     def _poll(self, serial: int) -> None:
@@ -182,7 +183,9 @@ class Connection:
         lapsed = not self._protocol.closing and self._has_lapsed()
         if lapsed:
             self._service.struck("token_ended_mute" if plan.mutes_expired else "token_ended")
-        self._put(self._survivors(self._protocol.poll(now_ms, plan.update_ms)))
+        # The bars of the feed are a little behind the clock of its stamps and heartbeats.
+        feed_ms = now_ms - plan.tardy_ms
+        self._put(self._survivors(self._protocol.poll(feed_ms, plan.update_ms)))
         if self._protocol.closing:
             self.close("code 1000")
         self._plan_poll()

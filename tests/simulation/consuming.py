@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from consumers.shell.competing import Competing
+from redis.exceptions import RedisError
 
 from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
@@ -18,11 +18,10 @@ from consumers.core.patterns import Pattern
 from consumers.core.policy import Policy
 from consumers.core.start import Start
 from consumers.core.wants import Subscription, Subscriptions, Wanted
-from consumers.shell.attach import Attacher
+from consumers.core.wishes import Wishes
 from consumers.shell.calling import Caller
-from consumers.shell.catalogue import Catalogue
 from consumers.shell.lookup import BusLookup
-from consumers.shell.reader import Reader
+from consumers.shell.reading import reader_of
 from consumers.shell.threads import Bell, Desk, Tuning
 from consumers.shell.worker import Worker
 from publisher.wire import Bar
@@ -96,11 +95,17 @@ class ConsumerProcess(Process):
             worker_bell=_Bell(self._worker_turns.soon),
         )
         parsed = [Pattern.parse(text) for text in patterns]
-        member = Competing(self.client, group, name, KEYS.dead(group))
-        catalogue = Catalogue(self.client, KEYS.catalogue)
-        start = Start.parse("oldest")
-        attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
-        self._reader = Reader(self.desk, member, attacher, TUNING, rng=rng)
+        self._reader = reader_of(
+            self.desk,
+            self.client,
+            KEYS,
+            group=group,
+            member=name,
+            wishes=Wishes(bars=parsed),
+            start=Start.parse("oldest"),
+            tuning=TUNING,
+        )
+        self._reader.rng = rng
         wanted = Subscriptions()
         wanted.add(Subscription(Wanted.BARS, Handler(self.take), tuple(parsed)))
         caller = Caller(group, self, BusLookup(self.client, KEYS))
@@ -126,7 +131,7 @@ class ConsumerProcess(Process):
         self.desk.stopping = self.desk.closing = True
         self._reader_turns.busy = self._worker_turns.busy = True
         try:
-            self._reader.finish()
+            self._reader.departure.leave()
         except Killed:
             pass
         finally:
@@ -150,13 +155,23 @@ class ConsumerProcess(Process):
     # The two threads.
 
     def _read(self) -> int:
-        self.client.blocked_ms = 0
-        rest = self._reader.attempt()
-        self._reader_turns.deaf = not rest.wakeable
+        self._reader.wake(self._news())
+        wait_ms = self._reader.attempt()
+        self._reader_turns.deaf = bool(self.desk.bus_trouble)
         if self.desk.failure is not None:
             raise self.desk.failure
-        # Where the read waited for nothing, that was its rest.
-        return max(rest.wait_ms, self.client.blocked_ms if rest.wait_ms == 0 else 0)
+        return wait_ms
+
+    def _news(self) -> set[str]:
+        """Return the streams that a waiting read would tell of."""
+        quiet = {key: str(entry) for key, entry in self.desk.lanes.quiet().items()}
+        if not quiet:
+            return set()
+        try:
+            found = self.client.xread(quiet, count=1)
+        except RedisError:
+            return set()
+        return {key.decode() for key, _ in found}
 
     def _work(self) -> int:
         return self._worker.step()

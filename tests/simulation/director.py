@@ -186,6 +186,11 @@ class Director:
     def _flushed(self, strike: Strike) -> None:
         self._world.bus.flush()
 
+    def _evicted(self, strike: Strike) -> None:
+        """The server makes room: the stream of one series goes, with the groups that read it."""
+        series = self._world.plan.series[victim(strike, self._world.plan.series)]
+        self._world.bus.evict(KEYS.bars(series))
+
     def _failed_over(self, strike: Strike) -> None:
         bus = self._world.bus
         bus.keep()

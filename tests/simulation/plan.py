@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -60,6 +60,7 @@ STRIKES: Final = {
     "scripts_flushed": 200,
     "flushed": 600,
     "failed_over": 400,
+    "evicted": 500,
     "alien": 500,
 }
 """Mean seconds between two strikes of a kind where the mix has it."""
@@ -149,6 +150,8 @@ class Plan:
     strikes: tuple[Strike, ...]
     audit_bars: int
     """After so many bars a series is compared with history."""
+    tardy_ms: int
+    """How much later than its stamps say TradingView knows of trades."""
 
     @property
     def end_ms(self) -> int:
@@ -169,6 +172,13 @@ class Plan:
     def window_bars(self) -> int:
         """How many bars TradingView gives."""
         return self.limits.window_bars
+
+    def __str__(self) -> str:
+        """Tell it for people, the same in every process."""
+        told = {name.name: getattr(self, name.name) for name in fields(self)}
+        told |= {"mix": sorted(self.mix), "series": [str(series) for series in self.series]}
+        told["strikes"] = len(self.strikes)
+        return "\n".join(f"{name}: {value}" for name, value in told.items())
 
     def rng(self, purpose: str) -> random.Random:
         """Return a generator of its own for a purpose."""
@@ -203,13 +213,14 @@ def draw(seed: int) -> Plan:
             answer_bars=rng.choice((UNLIMITED_BARS, UNLIMITED_BARS, 8)),
         ),
         outbox_bars_max=rng.choice((200_000, 200_000, 12)),
-        inbox_max=rng.choice((10_000, 10_000, 40)),
+        inbox_max=rng.choice((10_000, 10_000, 8)),
         update_ms=rng.choice((12, 20, 29)) * SECOND_MS,
         token_life_ms=None if life_min is None else life_min * MINUTE_MS,
         mutes_expired=bool(mix & LATER_RIGHT) and rng.random() < 0.5,
         mix=mix,
         strikes=_strikes(rng, mix, start_ms, faults_ms),
         audit_bars=rng.choice((3, 7)),
+        tardy_ms=rng.choice((0, 1_500)),
     )
 
 

@@ -22,9 +22,9 @@ from tests.simulation.tradingview import TradingView
 from tests.simulation.transport import Inbox, SimTokens, SimTransport, SimTransports
 
 KEYS: Final = Keys("tv")
-IDLE_MS: Final = (700, 1_500)
+IDLE_MS: Final = (900, 2_200)
 """How far apart turns are in which nothing happens. In life it is at most 200 ms."""
-STAND_BY_MS: Final = (RENEW_MS, 3 * RENEW_MS)
+STAND_BY_MS: Final = (RENEW_MS, 5 * RENEW_MS)
 """How far apart a standby's questions for the lease are. In life it is the shortest of these."""
 BUSY_MS: Final = (2, 40)
 WAKE_MS: Final = (1, 30)

@@ -25,21 +25,40 @@ from consumers.sinks.sink import ATTEMPTS_OF_SINK, Sink
 log = structlog.get_logger("consumers")
 
 
-StartOption = Annotated[
+class ConsumerSettings(BusSettings):
+    """What a consumer process needs beside the bus."""
+
+    listen: ListenAddress = ""
+    """Nowhere by default: several consumers share a machine."""
+
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        help=f"A function, module:function, that takes a bar; or a sink: {', '.join(FORMS)}."
+    ),
+]
+Group = Annotated[str, typer.Option(help="The consumer group; each group sees every bar.")]
+SeriesPatterns = Annotated[
+    list[str] | None,
+    typer.Option(help="Series or pattern such as *-BINANCE-1m; may be repeated."),
+]
+Start = Annotated[
     str | None,
     typer.Option(
         help="Where the group begins in a series it has not seen: "
         "oldest, newest, time:2026-11-01T00:00:00Z or last:100."
     ),
 ]
-BatchOption = Annotated[
+Name = Annotated[str | None, typer.Option(help="This member's name, unique in the group.")]
+Batch = Annotated[
     int | None,
     typer.Option(min=1, max=BATCH_MAX, help="The function takes lists of 1 to N bars."),
 ]
-FailureOption = Annotated[
+OnFailure = Annotated[
     FailurePolicy, typer.Option(help="What becomes of a bar that failed as often as it may.")
 ]
-AttemptsOption = Annotated[
+Attempts = Annotated[
     int | None,
     typer.Option(
         min=1,
@@ -48,7 +67,7 @@ AttemptsOption = Annotated[
         f"with a sink {ATTEMPTS_OF_SINK}.",
     ),
 ]
-LeaseOption = Annotated[
+LeaseSeconds = Annotated[
     float,
     typer.Option(
         min=LEASE_MS_MIN / 1000,
@@ -56,7 +75,7 @@ LeaseOption = Annotated[
         help="How long this member may be silent before others take its series over.",
     ),
 ]
-UnorderedOption = Annotated[
+Unordered = Annotated[
     bool,
     typer.Option(
         "--unordered", help="Compete for single bars, for work where order does not matter."
@@ -64,35 +83,18 @@ UnorderedOption = Annotated[
 ]
 
 
-class ConsumerSettings(BusSettings):
-    """What a consumer process needs beside the bus."""
-
-    listen: ListenAddress = ""
-    """Nowhere by default: several consumers share a machine."""
-
-
 def command(
     context: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(
-            help=f"A function, module:function, that takes a bar; or a sink: {', '.join(FORMS)}."
-        ),
-    ],
-    group: Annotated[str, typer.Option(help="The consumer group; each group sees every bar.")],
-    series: Annotated[
-        list[str] | None,
-        typer.Option(help="Series or pattern such as *-BINANCE-1m; may be repeated."),
-    ] = None,
-    start: StartOption = None,
-    name: Annotated[
-        str | None, typer.Option(help="This member's name, unique in the group.")
-    ] = None,
-    batch: BatchOption = None,
-    on_failure: FailureOption = "dead-letter",
-    attempts: AttemptsOption = None,
-    lease_seconds: LeaseOption = LEASE_MS / 1000,
-    unordered: UnorderedOption = False,
+    target: Target,
+    group: Group,
+    series: SeriesPatterns = None,
+    start: Start = None,
+    name: Name = None,
+    batch: Batch = None,
+    on_failure: OnFailure = "dead-letter",
+    attempts: Attempts = None,
+    lease_seconds: LeaseSeconds = LEASE_MS / 1000,
+    unordered: Unordered = False,
     wait: Annotated[bool, typer.Option(help="Wait for a bus that is not there yet.")] = True,
     listen: Annotated[
         str | None,
