@@ -16,6 +16,8 @@ from publisher.simulator.plan import Limits
 from publisher.wire import MINUTE_MS, Encoding, Series
 
 SECOND_MS: Final = 1_000
+LENGTHS_S: Final = {"publisher_frozen": (3, 4, 60)}
+"""About how long strikes of a kind last, where it matters: a lease lasts four seconds."""
 CLOSE_MS: Final = 3_000
 """How near to the end of a bar many faults strike."""
 MARKETS: Final = 4
@@ -264,7 +266,8 @@ def _strikes(
         mean_ms = STRIKES[kind] * SECOND_MS * crowding
         at_ms = start_ms + rng.expovariate(1 / mean_ms)
         while at_ms < start_ms + faults_ms:
-            length_ms = int(rng.choice((3, 15, 60)) * SECOND_MS * rng.uniform(0.3, 1.7))
+            lengths_s = LENGTHS_S.get(kind, (3, 15, 60))
+            length_ms = int(rng.choice(lengths_s) * SECOND_MS * rng.uniform(0.3, 1.7))
             strikes.append(Strike(_moment(rng, int(at_ms)), kind, length_ms, rng.random()))
             at_ms += rng.expovariate(1 / mean_ms)
     return tuple(sorted(strikes, key=lambda strike: strike.at_ms))

@@ -14,10 +14,11 @@ from typing import Any, Final
 from unittest import mock
 
 from publisher import roster
-from publisher.core import bars
+from publisher.core import barriers, bars
 from publisher.core.bars import Decision, Ledger, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
 from publisher.dialogue import Dialogue
+from publisher.engine import Engine
 from publisher.errors import AppendUnknown
 from publisher.hearing import Hearing
 from publisher.roster import Roster
@@ -202,6 +203,8 @@ BUGS: Final = (
         silent(Roster, "doubt_all"),
         scenario=after_the_close,
     ),
+    Bug("calls an interval complete at its first bar", always(barriers, "_belongs", False)),
+    Bug("tells of no interval", silent(Engine, "_tell_completed")),
     Bug("does not ask again after a reconnect", silent(Roster, "interrupt"), 3),
     Bug("keeps the session of a lost connection", _keep_session, 3),
     Bug("never renews a token", _no_renewal, 6),
