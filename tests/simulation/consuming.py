@@ -34,7 +34,7 @@ GUARDS: Final = (
     "consumer.groups_lost",
 )
 """What must have stood at least once in any batch."""
-TUNING: Final = Tuning(block_ms=5_000, catalogue_ms=5_000)
+TUNING: Final = Tuning(block_ms=10_000, catalogue_ms=10_000, settle_ms=1_000)
 RETRY: Final = Backoff(first_ms=500, wait_ms_max=8_000)
 PACE_MS: Final = (1, 60)
 

@@ -197,7 +197,7 @@ def draw(seed: int) -> Plan:
     """Draw the run that belongs to a seed."""
     rng = random.Random(f"{seed}:plan")
     scene = rng.choice(SCENES)
-    faults_ms = rng.randrange(14, 26) * MINUTE_MS
+    faults_ms = rng.randrange(12, 20) * MINUTE_MS
     start_ms = int(scene.start.timestamp() * 1000) + rng.randrange(MINUTE_MS)
     mix = _mix(rng)
     life_min = rng.choice((None, 240, 240, 12, 6))
