@@ -93,13 +93,33 @@ def _bury_elsewhere(command: Command) -> Command:
 
 BUGS: Final = (
     Bug("acknowledges before the handler", _handling(_acknowledge_first)),
-    Bug("acknowledges what the handler failed at", _handling(_forgive)),
+    Bug(
+        "acknowledges what the handler failed at",
+        _handling(_forgive),
+        needs=frozenset({"handler_fails"}),
+    ),
     Bug("drops every tenth bar", _handling(_drop_some)),
     Bug("acknowledges nothing", _sending(_never_acknowledge)),
-    Bug("takes over nothing", _sending(_never_claim)),
-    Bug("does not read again what was delivered before", _sending(_read_only_new)),
-    Bug("does not wait for what others hold", _sending(_overlook_others)),
-    Bug("does not make a lost group again", _sending(_make_no_group)),
+    Bug(
+        "takes over nothing",
+        _sending(_never_claim),
+        needs=frozenset({"consumer_killed", "handler_killed"}),
+    ),
+    Bug(
+        "does not read again what was delivered before",
+        _sending(_read_only_new),
+        needs=frozenset({"consumer_killed", "handler_killed", "reply_lost", "stall_after"}),
+    ),
+    Bug(
+        "does not wait for what others hold",
+        _sending(_overlook_others),
+        needs=frozenset({"consumer_killed", "handler_killed"}),
+    ),
+    Bug(
+        "does not make a lost group again",
+        _sending(_make_no_group),
+        needs=frozenset({"flushed", "failed_over", "evicted"}),
+    ),
     Bug("begins at the end of a stream", _sending(_begin_at_the_end)),
-    Bug("does not keep what it gives up", _sending(_bury_elsewhere)),
+    Bug("does not keep what it gives up", _sending(_bury_elsewhere), needs=frozenset({"alien"})),
 )

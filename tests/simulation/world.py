@@ -30,7 +30,7 @@ RECOVERY_MS_MAX: Final = 60 * MINUTE_MS
 """How long after the last fault everything may take to become true: what a connection lost
 unnoticed is found when a series is compared with history, after so many of its bars."""
 LOOK_MS: Final = 30_000
-QUIET_MS: Final = 3 * MINUTE_MS
+QUIET_MS: Final = 4 * MINUTE_MS
 """How long everything must then stay true while the markets go on."""
 PUBLISHERS: Final = ("north", "south")
 
@@ -116,6 +116,7 @@ class World:
                 self.checker.fail("; ".join(missing[:3]))
             self.loop.run_until(self.loop.now_ms + LOOK_MS)
         self.recovery_ms = self.loop.now_ms - begun_ms
+        self.ending.quiet_ms = self.loop.now_ms
 
     def _stay(self) -> None:
         self.loop.run_until(self.loop.now_ms + QUIET_MS)
