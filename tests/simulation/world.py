@@ -17,7 +17,7 @@ from publisher.wire import MINUTE_MS
 from tests.simulation.bus import Bus
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clients import Command, virtual_time
-from tests.simulation.consuming import GROUPS, ConsumerProcess
+from tests.simulation.consuming import GROUPS, ConsumerProcess, group_of
 from tests.simulation.director import Director
 from tests.simulation.ending import LATE_MS, Ending
 from tests.simulation.loop import Livelock, Loop, Trace
@@ -162,7 +162,9 @@ class World:
             process.start()
 
     def _tell_consumers(self, name: str, command: Command, reply: Any) -> None:
-        if command[0] == "EVALSHA" and str(command[3]).startswith(f"{KEYS.prefix}:bars:"):
+        if group_of(name) is not None or command[0] != "EVALSHA":
+            return
+        if str(command[3]).startswith(f"{KEYS.prefix}:bars:"):
             for consumer in self.consumers.values():
                 consumer.appended()
 
