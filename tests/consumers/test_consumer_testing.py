@@ -606,6 +606,20 @@ def test_a_handler_that_ends_together_with_the_stop_is_not_waited_for(app: Consu
         assert bus.counts.handled == 1
 
 
+def test_no_bar_is_taken_after_a_stop(app: Consumer) -> None:
+    seen: list[Bar] = []
+    app.on(B)(seen.append)
+    with TestBus(app) as bus:
+        stage = bus._rehearsal
+        (bar,) = bus.bars(B, 1)
+        key, fields = bus._bus.keys.bars(BTC), dict([encode_bar(bar)])
+        stage.put(Kind.BARS, key, BTC, fields, bar.open_time_ms)
+        stage.desk.stop()
+        assert stage._worker.step() > 0
+        stage._worker.run()
+    assert seen == []
+
+
 def test_a_gap_of_which_the_bar_is_gone_too_is_told_alone(app: Consumer, events: Events) -> None:
     gaps: list[Gap] = []
 
