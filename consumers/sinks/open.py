@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from consumers.errors import TargetInvalid
 from consumers.sinks.csv import CsvSink
@@ -13,8 +16,11 @@ from consumers.sinks.settings import SinkSettings
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
 
+log = structlog.get_logger("consumers")
+
 FORMS: Final = ("print", "csv:DIR", "parquet:DIR", "postgres:URL", "webhook:URL")
 """What a sink is written as."""
+_PASSWORD: Final = re.compile(r"//[^/?#]*:[^/?#]*@|\bpassword\s*=")
 
 
 def open_sink(target: str, group: str, *, as_json: bool = False) -> Sink | None:
@@ -48,7 +54,9 @@ def _open_postgres(place: str, group: str) -> Sink:
     settings = SinkSettings.load()
     if place.startswith("//"):
         place = f"postgresql:{place}"
-    elif not place and settings.postgres_url is not None:
+    if place:
+        _check_exposure(place, "TVBUS_POSTGRES_URL")
+    elif settings.postgres_url is not None:
         place = settings.postgres_url.get_secret_value()
     from consumers.sinks.postgres import PostgresSink  # noqa: PLC0415 - psycopg is an extra
 
@@ -58,9 +66,17 @@ def _open_postgres(place: str, group: str) -> Sink:
 def _open_webhook(place: str, _group: str) -> Sink:
     settings = SinkSettings.load()
     secret = settings.webhook_secret
-    if not place and settings.webhook_url is not None:
+    if place:
+        _check_exposure(place, "TVBUS_WEBHOOK_URL")
+    elif settings.webhook_url is not None:
         place = settings.webhook_url.get_secret_value()
     return WebhookSink(place, None if secret is None else secret.get_secret_value())
+
+
+def _check_exposure(place: str, setting: str) -> None:
+    """Say so where a password stands on the command line."""
+    if _PASSWORD.search(place):
+        log.warning("sink.exposed", advice=f"`ps` shows the password to everybody: use {setting}")
 
 
 def _folder(place: str, name: str) -> Path:

@@ -61,7 +61,7 @@ CREATE TABLE tvbus_bars (
   PRIMARY KEY (series, open_time)
 )"""
 _CREATE_POSITIONS: Final = """
-CREATE TABLE tvbus_positions (
+CREATE TABLE tvbus_bar_positions (
   consumer_group text NOT NULL,
   series text NOT NULL,
   open_time timestamptz NOT NULL,
@@ -95,7 +95,7 @@ WHERE excluded.revision > held.revision
   IS DISTINCT FROM (held.open, held.high, held.low, held.close, held.volume, held.end_time)"""
 """The rule of `Row.replaces`, and `Row.over`."""
 _MOVE: Final = """
-INSERT INTO tvbus_positions AS held (consumer_group, series, open_time) VALUES (%s, %s, %s)
+INSERT INTO tvbus_bar_positions AS held (consumer_group, series, open_time) VALUES (%s, %s, %s)
 ON CONFLICT (consumer_group, series) DO UPDATE SET open_time = excluded.open_time
 WHERE excluded.open_time > held.open_time"""
 
@@ -103,7 +103,7 @@ WHERE excluded.open_time > held.open_time"""
 class PostgresSink(Sink):
     """Keep bars in the table `tvbus_bars`, made where there is none.
 
-    Each call is one transaction. `tvbus_positions` tells the newest open time that
+    Each call is one transaction. `tvbus_bar_positions` tells the newest open time that
     a group has stored of a series; what is told there is in `tvbus_bars` too. With
     TimescaleDB a new table becomes a hypertable.
     """

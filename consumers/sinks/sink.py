@@ -11,6 +11,11 @@ from publisher.wire import Bar
 BATCH_BARS: Final = 500
 """How many bars a sink that stores rows likes to be handed at once."""
 
+ATTEMPTS_OF_SINK: Final = 100
+"""How often a bar is handed to a sink. Only a process that ends before it acknowledges costs
+one: what a sink says itself is waited out, or final. A machine that is restarted again and
+again must not fill the dead letters."""
+
 
 class Sink(ABC):
     """A handler that keeps bars; every bar may come more than once and counts once.

@@ -33,7 +33,7 @@ class Member:
     series: Series
     hours: TradingHours
     newest_open_ms: int
-    """Open time of its newest closed bar."""
+    """Open time of the newest closed bar in its stream."""
     late: bool
     """True where its data does not come in real time: nobody waits for it."""
 
@@ -77,11 +77,10 @@ class Barriers:
         for place in sorted(self._standing, key=lambda place: place[1]):
             interval, end_time_ms = place
             published = self._standing[place]
-            missing = [
-                member.series
-                for member in everybody
-                if member.series not in published and _belongs(member, interval, end_time_ms)
-            ]
+            awaited = [x for x in everybody if _belongs(x, interval, end_time_ms)]
+            # Some come with history, after a check.
+            published |= {x.series for x in awaited if _has_bar(x, end_time_ms)}
+            missing = [x.series for x in awaited if x.series not in published]
             late = now_ms >= end_time_ms + self.settle_ms + TIMEOUT_MS
             if missing and not late and len(self._standing) <= BARRIERS_MAX:
                 continue
@@ -95,6 +94,11 @@ class Barriers:
         self._decided[place] = None
         while len(self._decided) > REMEMBERED_MAX:
             del self._decided[next(iter(self._decided))]
+
+
+def _has_bar(member: Member, end_time_ms: int) -> bool:
+    """Tell whether a series has a bar that ends then, or a newer one."""
+    return member.newest_open_ms >= end_time_ms - member.series.interval_ms
 
 
 def _belongs(member: Member, interval: str, end_time_ms: int) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from consumer_world import Events
 
 from bus.errors import SettingsInvalid
 from bus.logs import redact
@@ -105,6 +106,25 @@ def test_addresses_and_secret_may_stand_where_ps_does_not_show_them(
     assert (hook._url, hook._key) == (HOOK_URL, b"planted-secret-7Qz")
     for text in (*said.values(), "planted-pg-7Qz", "/planted-path-7Qz"):
         assert "planted" not in redact(f"told {text} by mistake")
+
+
+@pytest.mark.parametrize(
+    ("target", "setting"),
+    [
+        (f"postgres:{DATABASE_URL}", "TVBUS_POSTGRES_URL"),
+        ("postgres://me:planted@h/x", "TVBUS_POSTGRES_URL"),
+        ("postgres:host=h password=planted", "TVBUS_POSTGRES_URL"),
+        ("webhook:https://me:planted@h/x", "TVBUS_WEBHOOK_URL"),
+        ("postgres://me@h/x", None),
+        ("webhook:https://h/x:y@z", None),
+    ],
+)
+def test_a_password_on_the_command_line_is_told(
+    target: str, setting: str | None, events: Events
+) -> None:
+    open_sink(target, "g")
+    advice = [event["advice"] for event in events.named("sink.exposed")]
+    assert advice == ([f"`ps` shows the password to everybody: use {setting}"] if setting else [])
 
 
 def test_a_secret_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def closes(*at: int) -> list[tuple[int, float]]:
 
 def position(database: Database, group: str = "g", series: Series = BTC) -> int | None:
     rows = database.ask(
-        "SELECT open_time FROM tvbus_positions "
+        "SELECT open_time FROM tvbus_bar_positions "
         f"WHERE consumer_group = '{group}' AND series = '{series}'"
     )
     return (round(rows[0][0].timestamp() * 1000) - T0) // MINUTE_MS if rows else None
@@ -123,7 +123,8 @@ def test_rows_and_position_are_stored_together_or_not_at_all(
 ) -> None:
     sink.write([bar(0)])
     database.ask(
-        "ALTER TABLE tvbus_positions ADD CONSTRAINT never CHECK (open_time < '2000-1-1') NOT VALID"
+        "ALTER TABLE tvbus_bar_positions "
+        "ADD CONSTRAINT never CHECK (open_time < '2000-1-1') NOT VALID"
     )
     with pytest.raises(SinkRejected, match="never"):
         sink.write([bar(1), bar(2)])
@@ -293,7 +294,7 @@ def test_a_new_table_becomes_a_hypertable_where_timescale_is(
     assert database.ask("SELECT * FROM called") == [("tvbus_bars", "open_time")]
     assert [(x["table"], x["hypertable"]) for x in events.named("sink.created")] == [
         ("tvbus_bars", True),
-        ("tvbus_positions", False),
+        ("tvbus_bar_positions", False),
     ]
 
 

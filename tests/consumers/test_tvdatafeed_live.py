@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from consumer_world import BTC, DEADLINE_S, ETH, Events, Market, Server
 
+from bus.connection import connect_writer
 from bus.errors import BusUnreachable
 from consumers.errors import ArgumentInvalid, RequestRefused, SymbolUnknown
 from consumers.shell import requests
@@ -28,6 +29,7 @@ from consumers.tvdatafeed import (
 from publisher.wire import Series, Summary
 from publisher.wire.answers import Answer
 from publisher.wire.commands import Command
+from tests.bus.clusters import cluster_of
 from tests.waiting import eventually
 
 MINUTE = Interval.in_1_minute
@@ -237,6 +239,28 @@ def test_the_rights_that_the_guide_names_are_enough(market: Market, publisher: P
     denied: Any = market.client.execute_command("ACL", "LOG")
     # The library asks by itself for what it can do without.
     assert {str(line[line.index(b"object") + 1]) for line in denied} <= {"b'client|setinfo'"}
+
+
+def test_series_of_every_slot_of_a_cluster_are_followed(
+    shared_server: Server, tmp_path: Path
+) -> None:
+    with cluster_of(shared_server.binary, tmp_path, 2) as ports:
+        url = f"redis+cluster://127.0.0.1:{ports[0]}"
+        market = Market(connect_writer(url), url)
+        market.list_series(BTC, ETH)
+        lease = {"holder": "x", "token": 1, "expires_ms": 10**14}
+        market.client.hset(market.keys.publisher, mapping=lease)
+        live = TvDatafeedLive(redis_url=url)
+        heard = [Heard(), Heard()]
+        for symbol, one in zip(("BTCUSDT", "ETHUSDT"), heard, strict=True):
+            live.new_seis(symbol, "BINANCE", MINUTE).new_consumer(one)
+        for series in (BTC, ETH):
+            market.publish(series, range(2))
+        for one in heard:
+            one.wait(100.5, 101.5)
+        live.del_tvdatafeed()
+        assert market.client.hlen(USERS) == 0
+        market.client.close()
 
 
 # Who subscribes, and who takes it back.

@@ -7,25 +7,29 @@ in it, and what the checker sees of it, are calls of its handler and commands to
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Final
-
-from redis.exceptions import RedisError
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
+from consumers.core.ids import EntryId
 from consumers.core.patterns import Pattern
 from consumers.core.policy import Policy
 from consumers.core.start import Start
 from consumers.core.wants import Subscription, Subscriptions, Wanted
-from consumers.core.wishes import Wishes
+from consumers.errors import NameTaken
+from consumers.shell import group as group_scripts
+from consumers.shell import membership
 from consumers.shell.calling import Caller
 from consumers.shell.lookup import BusLookup
 from consumers.shell.reading import reader_of
-from consumers.shell.threads import Bell, Desk, Tuning
-from consumers.shell.worker import Worker
+from consumers.shell.streams import translated
+from consumers.shell.threads import Desk, Tuning, WakingBell
+from consumers.shell.watch import Watch
+from consumers.shell.worker import WAIT_MS_MAX, Worker
 from publisher.wire import Bar
 from tests.simulation.bus import Bus
+from tests.simulation.clients import Command, SimClient
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
@@ -39,7 +43,7 @@ GUARDS: Final = (
     "consumer.groups_lost",
 )
 """What must have stood at least once in any batch."""
-TUNING: Final = Tuning(block_ms=5_000, catalogue_ms=5_000)
+TUNING: Final = Tuning(block_ms=10_000, catalogue_ms=5_000)
 POLICY: Final = Policy("retry-forever", backoff=Backoff(first_ms=500, wait_ms_max=8_000))
 PACE_MS: Final = (1, 60)
 
@@ -53,11 +57,31 @@ def group_of(name: str) -> str | None:
     return group if group in GROUPS else None
 
 
-class _Bell(Bell):
+def script_of(command: Command) -> str:
+    """Return which of the consumers' scripts a command calls, empty where it calls none."""
+    if command[0] != "EVALSHA":
+        return ""
+    scripts = {
+        group_scripts._TAKE_OVER: "take_over",
+        group_scripts._SERVE: "serve",
+        group_scripts._RETRY: "retry",
+        group_scripts._HAND_OVER: "hand_over",
+        group_scripts._CHECKPOINT: "checkpoint",
+        membership._BEAT: "beat",
+        membership._LEAVE: "leave",
+    }
+    return next((name for script, name in scripts.items() if script.sha == command[1]), "")
+
+
+class _Bell(WakingBell):
     """Wakes a thread that is none: its next step comes soon."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
+
+    def fileno(self) -> int:
+        """Nobody waits for it at a socket."""
+        return -1
 
     def ring(self) -> None:
         """Let the next step come soon."""
@@ -66,6 +90,30 @@ class _Bell(Bell):
     def wait(self, wait_ms: int) -> bool:
         """Nobody waits in virtual time."""
         raise AssertionError(f"waits for {wait_ms} ms")
+
+    def silence(self) -> None:
+        """Whoever rings is heard at once."""
+
+
+class _Watch(Watch):
+    """Looks once whether there is something new: the wait is virtual time of the process."""
+
+    def __init__(self, client: SimClient) -> None:
+        self._client: Any = client
+
+    def wait(self, after: Mapping[str, EntryId], block_ms: int, wake: int | None) -> set[str]:
+        """Return at once which streams have an entry after the given one."""
+        if not after:
+            return set()
+        with translated():
+            reply = self._client.execute_command(
+                "XREAD", "COUNT", 1, "STREAMS", *after, *map(str, after.values())
+            )
+        found = reply.items() if isinstance(reply, dict) else reply or ()
+        return {key.decode() for key, _ in found}
+
+    def close(self) -> None:
+        """There is no connection of its own."""
 
 
 class ConsumerProcess(Process):
@@ -94,20 +142,21 @@ class ConsumerProcess(Process):
             reader_bell=_Bell(self._reader_turns.soon),
             worker_bell=_Bell(self._worker_turns.soon),
         )
-        parsed = [Pattern.parse(text) for text in patterns]
+        wanted = Subscriptions()
+        parsed = tuple(map(Pattern.parse, patterns))
+        wanted.add(Subscription(Wanted.BARS, Handler(self.take), parsed))
         self._reader = reader_of(
             self.desk,
             self.client,
             KEYS,
             group=group,
             member=name,
-            wishes=Wishes(bars=parsed),
+            wishes=wanted.wishes,
             start=Start.parse("oldest"),
             tuning=TUNING,
         )
         self._reader.rng = rng
-        wanted = Subscriptions()
-        wanted.add(Subscription(Wanted.BARS, Handler(self.take), tuple(parsed)))
+        self._reader.group._watch = _Watch(self.client)
         caller = Caller(group, self, BusLookup(self.client, KEYS))
         self._worker = Worker(self.desk, wanted, caller, POLICY, rng)
 
@@ -120,23 +169,24 @@ class ConsumerProcess(Process):
     def kill(self) -> None:
         """End without any clean-up."""
         self.say("killed")
-        self.alive = False
-        self._count()
+        self._end()
 
     def stop(self) -> None:
-        """End as on SIGTERM, if neither thread is in a call."""
-        if self._reader_turns.busy or self._worker_turns.busy or self.frozen:
-            return
+        """End as on SIGTERM: after the bar in hand, with the reader's last word."""
+        if not self.desk.stopping:
+            self.say("is asked to stop")
+            self.desk.stop()
+
+    def _leave(self) -> None:
         self.say("stopped")
-        self.desk.stopping = self.desk.closing = True
-        self._reader_turns.busy = self._worker_turns.busy = True
         try:
             self._reader.departure.leave()
-        except Killed:
-            pass
         finally:
-            self.alive = False
-            self._count()
+            self._end()
+
+    def _end(self) -> None:
+        self.alive = False
+        self._count()
 
     def _count(self) -> None:
         counts = self.desk.counts
@@ -155,25 +205,27 @@ class ConsumerProcess(Process):
     # The two threads.
 
     def _read(self) -> int:
-        self._reader.wake(self._news())
-        wait_ms = self._reader.attempt()
-        self._reader_turns.deaf = bool(self.desk.bus_trouble)
-        if self.desk.failure is not None:
-            raise self.desk.failure
-        return wait_ms
-
-    def _news(self) -> set[str]:
-        """Return the streams that a waiting read would tell of."""
-        quiet = {key: str(entry) for key, entry in self.desk.lanes.quiet().items()}
-        if not quiet:
-            return set()
+        if self.desk.closing:
+            self._leave()
+            raise Killed(self.name)
         try:
-            found = self.client.xread(quiet, count=1)
-        except RedisError:
-            return set()
-        return {key.decode() for key, _ in found}
+            wait_ms = self._reader.attempt()
+        except NameTaken as error:
+            self.say(f"ends: {error}")
+            self.struck("name_taken")
+            self._end()
+            raise Killed(self.name) from error
+        if self._reader._failures:
+            self._reader_turns.deaf = not self.desk.stopping
+            return wait_ms
+        found = self._reader._woken
+        self._reader.rest(wait_ms)
+        return 0 if self._reader._woken is not found and self._reader._woken else wait_ms
 
     def _work(self) -> int:
+        if self.desk.stopping:
+            self.desk.close()
+            return WAIT_MS_MAX
         return self._worker.step()
 
     def take(self, bar: Bar) -> None:

@@ -16,6 +16,8 @@ from publisher.simulator.plan import Limits
 from publisher.wire import MINUTE_MS, Encoding, Series
 
 SECOND_MS: Final = 1_000
+LENGTHS_S: Final = {"publisher_frozen": (3, 4, 60)}
+"""About how long strikes of a kind last, where it matters: a lease lasts four seconds."""
 CLOSE_MS: Final = 3_000
 """How near to the end of a bar many faults strike."""
 MARKETS: Final = 4
@@ -195,7 +197,7 @@ def draw(seed: int) -> Plan:
     """Draw the run that belongs to a seed."""
     rng = random.Random(f"{seed}:plan")
     scene = rng.choice(SCENES)
-    faults_ms = rng.randrange(14, 26) * MINUTE_MS
+    faults_ms = rng.randrange(12, 20) * MINUTE_MS
     start_ms = int(scene.start.timestamp() * 1000) + rng.randrange(MINUTE_MS)
     mix = _mix(rng)
     life_min = rng.choice((None, 240, 240, 12, 6))
@@ -264,7 +266,8 @@ def _strikes(
         mean_ms = STRIKES[kind] * SECOND_MS * crowding
         at_ms = start_ms + rng.expovariate(1 / mean_ms)
         while at_ms < start_ms + faults_ms:
-            length_ms = int(rng.choice((3, 15, 60)) * SECOND_MS * rng.uniform(0.3, 1.7))
+            lengths_s = LENGTHS_S.get(kind, (3, 15, 60))
+            length_ms = int(rng.choice(lengths_s) * SECOND_MS * rng.uniform(0.3, 1.7))
             strikes.append(Strike(_moment(rng, int(at_ms)), kind, length_ms, rng.random()))
             at_ms += rng.expovariate(1 / mean_ms)
     return tuple(sorted(strikes, key=lambda strike: strike.at_ms))

@@ -21,6 +21,8 @@ class Bug:
     plant: Callable[[], Planting]
     seed: int = 0
     """Found with this one before, so it comes first where time matters."""
+    needs: frozenset[str] = frozenset()
+    """Seeds whose mix has none of these faults cannot show it, so nobody looks there."""
     scenario: Callable[[], Plan] | None = None
     """The one course of things in which it shows, where others hide it."""
     only: frozenset[str] = frozenset()

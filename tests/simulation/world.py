@@ -17,7 +17,7 @@ from publisher.wire import MINUTE_MS
 from tests.simulation.bus import Bus
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clients import Command, virtual_time
-from tests.simulation.consuming import GROUPS, ConsumerProcess
+from tests.simulation.consuming import GROUPS, ConsumerProcess, group_of
 from tests.simulation.director import Director
 from tests.simulation.ending import LATE_MS, Ending
 from tests.simulation.loop import Livelock, Loop, Trace
@@ -30,7 +30,7 @@ RECOVERY_MS_MAX: Final = 60 * MINUTE_MS
 """How long after the last fault everything may take to become true: what a connection lost
 unnoticed is found when a series is compared with history, after so many of its bars."""
 LOOK_MS: Final = 30_000
-QUIET_MS: Final = 3 * MINUTE_MS
+QUIET_MS: Final = 4 * MINUTE_MS
 """How long everything must then stay true while the markets go on."""
 PUBLISHERS: Final = ("north", "south")
 
@@ -116,6 +116,7 @@ class World:
                 self.checker.fail("; ".join(missing[:3]))
             self.loop.run_until(self.loop.now_ms + LOOK_MS)
         self.recovery_ms = self.loop.now_ms - begun_ms
+        self.ending.quiet_ms = self.loop.now_ms
 
     def _stay(self) -> None:
         self.loop.run_until(self.loop.now_ms + QUIET_MS)
@@ -161,7 +162,9 @@ class World:
             process.start()
 
     def _tell_consumers(self, name: str, command: Command, reply: Any) -> None:
-        if command[0] == "EVALSHA" and str(command[3]).startswith(f"{KEYS.prefix}:bars:"):
+        if group_of(name) is not None or command[0] != "EVALSHA":
+            return
+        if str(command[3]).startswith(f"{KEYS.prefix}:bars:"):
             for consumer in self.consumers.values():
                 consumer.appended()
 

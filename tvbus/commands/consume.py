@@ -20,7 +20,7 @@ from consumers.core.wants import BATCH_MAX
 from consumers.shell.membership import LEASE_MS
 from consumers.shell.metrics import ConsumerMetrics
 from consumers.sinks.open import FORMS, open_sink
-from consumers.sinks.sink import Sink
+from consumers.sinks.sink import ATTEMPTS_OF_SINK, Sink
 
 log = structlog.get_logger("consumers")
 
@@ -59,7 +59,13 @@ OnFailure = Annotated[
     FailurePolicy, typer.Option(help="What becomes of a bar that failed as often as it may.")
 ]
 Attempts = Annotated[
-    int, typer.Option(min=1, max=ATTEMPTS_MAX, help="How often a bar is handed over before that.")
+    int | None,
+    typer.Option(
+        min=1,
+        max=ATTEMPTS_MAX,
+        help=f"How often a bar is handed over before that; {ATTEMPTS_DEFAULT}, "
+        f"with a sink {ATTEMPTS_OF_SINK}.",
+    ),
 ]
 LeaseSeconds = Annotated[
     float,
@@ -86,7 +92,7 @@ def command(
     name: Name = None,
     batch: Batch = None,
     on_failure: OnFailure = "dead-letter",
-    attempts: Attempts = ATTEMPTS_DEFAULT,
+    attempts: Attempts = None,
     lease_seconds: LeaseSeconds = LEASE_MS / 1000,
     unordered: Unordered = False,
     wait: Annotated[bool, typer.Option(help="Wait for a bus that is not there yet.")] = True,
@@ -113,7 +119,7 @@ def command(
         unordered=unordered,
         lease_ms=round(lease_seconds * 1000),
         failure=on_failure,
-        attempts=attempts,
+        attempts=attempts or (ATTEMPTS_OF_SINK if sink else ATTEMPTS_DEFAULT),
         wait=wait,
     )
     _register(consumer, sink or load_target(target), series or ["*"], batch)
