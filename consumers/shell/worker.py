@@ -80,6 +80,8 @@ class Worker:
                 wait_ms = self.step()
                 if wait_ms > 0 and not self.desk.stopping:
                     self.desk.worker_bell.wait(wait_ms)
+            # What ended may have rung together with the stop, so it is looked at first.
+            self.go_on()
             while self.awaited:
                 self.desk.worker_bell.wait(WAIT_MS_MAX)
                 self.go_on()
