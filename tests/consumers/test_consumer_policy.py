@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from consumer_world import BTC, Market
 
-from consumers.core import wants
+from consumers.core import facts, wants
 from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
 from consumers.core.ids import EntryId
@@ -254,3 +254,25 @@ def test_what_is_wanted_is_what_is_read() -> None:
     assert intervals.events
     assert intervals.bars == [], "they are read when the event comes"
     assert wanting().batch_max == 0
+
+
+def test_an_entry_is_named_in_logs_by_what_it_is() -> None:
+    place_id = EntryId(1_700_000_000_000)
+    assert facts.told(Work(lane(), place_id, bar=BAR)) == {
+        "series": str(BTC),
+        "open_time": "2025-10-09T08:55:00+00:00",
+    }
+    hole = Work(lane(), place_id, gap=Gap(BTC, 1, 2))
+    assert facts.place(hole) == f"{BTC} 1700000000000-0"
+    event = Work(lane(), place_id, Kind.EVENTS, event={"event": "series.silent"})
+    assert facts.told(event) == {"entry": "1700000000000-0", "told": "series.silent"}
+
+
+def test_of_a_traceback_the_end_is_kept() -> None:
+    assert facts.traceback_of(None) == ""
+    try:
+        raise ValueError("x" * 40_000)
+    except ValueError as error:
+        kept = facts.traceback_of(error)
+    assert len(kept) == facts.TRACEBACK_CHARACTERS_MAX
+    assert kept.endswith("xxx\n")
