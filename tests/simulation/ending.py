@@ -29,7 +29,8 @@ class Ending:
 
     def missing(self) -> list[str]:
         """Return what has not come true yet."""
-        return [text for series in self._checker.streams for text in self._missing(series)]
+        missing = [text for series in self._checker.streams for text in self._missing(series)]
+        return missing + [x for group in GROUPS for x in self._checker.reading.unshared(group)]
 
     def _missing(self, series: Series) -> Iterator[str]:
         stream = self._checker.streams[series]
