@@ -92,6 +92,15 @@ def test_shares_are_timed_from_the_last_change_of_the_members() -> None:
     assert evenness.settled_s == [0.0, 1.5]
 
 
+def test_the_end_of_a_dead_members_lease_is_a_change() -> None:
+    evenness = Evenness()
+    evenness.see(Shares(frozenset({"a"}), Counter(a=2, b=2), frozenset({"b"})), 4, 20.0)
+    evenness.see(Shares(frozenset({"a"}), Counter(a=2)), 4, 24.0)
+    assert evenness.unsettled_s(24.5) == 0.5
+    evenness.see(Shares(frozenset({"a"}), Counter(a=4)), 4, 25.0)
+    assert evenness.settled_s == [0.0, 1.0]
+
+
 def test_series_that_nobody_holds_are_not_even() -> None:
     evenness = Evenness()
     evenness.see(Shares(frozenset({"a", "b"}), Counter(a=1, b=1)), 3, 20.0)
