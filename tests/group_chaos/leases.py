@@ -22,6 +22,8 @@ class Shares:
     """Those that beat when they promised to."""
     held: Counter[str]
     """Series by member, of those too that are late and keep theirs until they expire."""
+    late: frozenset[str] = frozenset()
+    """Those that did not beat and have not expired."""
 
 
 def read_shares(client: redis.Redis, keys: Keys, group: str) -> Shares:
@@ -41,4 +43,5 @@ def read_shares(client: redis.Redis, keys: Keys, group: str) -> Shares:
             if int(due_ms) + LATE_MS >= now_ms:
                 awake.add(name.decode())
     holders = [line.split(b" ")[0].decode() for line in leases.values()]
-    return Shares(frozenset(awake), Counter(x for x in holders if x in there))
+    held = Counter(x for x in holders if x in there)
+    return Shares(frozenset(awake), held, frozenset(there - awake))

@@ -25,6 +25,7 @@ class Evenness:
     settled_s: list[float] = field(default_factory=list)
     """After each change that was followed by no other one before the shares were even."""
     _members: frozenset[str] = frozenset()
+    _late: frozenset[str] = frozenset()
     _since_s: float | None = None
 
     def see(self, shares: Shares, series: int, now_s: float) -> None:
@@ -32,8 +33,8 @@ class Evenness:
         counts = [shares.held[member] for member in shares.members]
         all_held = shares.held.total() == series
         even = bool(counts) and all_held and max(counts) - min(counts) <= 1
-        if shares.members != self._members:
-            self._members, self._since_s = shares.members, now_s
+        if (shares.members, shares.late) != (self._members, self._late):
+            self._members, self._late, self._since_s = shares.members, shares.late, now_s
         if even and self._since_s is not None:
             self.settled_s.append(now_s - self._since_s)
             self._since_s = None
