@@ -23,6 +23,7 @@ from consumer_world import (
 )
 
 from consumers import Consumer, Gap, Tuning
+from publisher.wire import encode_bar
 from tests.bus.servers import free_port
 from tests.waiting import eventually
 
@@ -109,6 +110,26 @@ def test_a_flush_and_refill_while_members_run_repeats_nothing_and_loses_nothing(
     for series in (BTC, ETH):
         assert sorted(set(seen.numbers(series))) == list(range(15))
         eventually(lambda s=series: market.pending(s) == 0)
+
+
+def test_a_flush_and_refill_at_once_is_read_on_from_where_this_process_was(
+    market: Market, start: Start, events: Events
+) -> None:
+    """By the start rule, newest, the bars of the refill would be lost."""
+    seen = Recorder()
+    start(market, seen, start="newest")
+    events.wait("series.attached")
+    market.publish(BTC, range(5))
+    seen.wait(lambda: len(seen.bars) == 5)
+    eventually(lambda: market.pending(BTC) == 0)
+    transaction = market.client.pipeline(transaction=True)
+    transaction.flushall()
+    for number in range(3, 9):
+        name, payload = encode_bar(market.bar(BTC, number))
+        transaction.xadd(market.keys.bars(BTC), {name: payload}, id=f"{T0 + number * MINUTE_MS}-0")
+    transaction.execute()
+    seen.wait(lambda: len(seen.bars) == 9)
+    assert seen.numbers() == list(range(9))
 
 
 @pytest.mark.parametrize("lost", ["group", "stream"])
