@@ -12,6 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from consumers.context import Context
@@ -151,6 +152,8 @@ class Once:
             connection.rollback()
         except Exception:  # noqa: BLE001  # allow: each database has its own errors
             self._connection = None
+            with suppress(Exception):
+                connection.close()
             raise SinkUnavailable(
                 f"the database went away: {type(error).__name__}: {error}"
             ) from error
@@ -184,15 +187,16 @@ class Once:
         mark = self._mark
         if from_ms is None:
             marks = ", ".join([mark] * 4)
-            cursor.execute(f"INSERT INTO {TABLE} VALUES ({marks})", (*key, to_ms))  # noqa: S608
+            statement = f"INSERT INTO {TABLE} VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+            cursor.execute(statement, (*key, to_ms))
         else:
             cursor.execute(
                 f"UPDATE {TABLE} SET open_time_ms = {mark} "  # noqa: S608
                 f"WHERE {self._where()} AND open_time_ms = {mark}",
                 (to_ms, *key, from_ms),
             )
-            if cursor.rowcount != 1:
-                raise SinkUnavailable(f"another process is at work on {key[2]}")
+        if cursor.rowcount != 1:
+            raise SinkUnavailable(f"another process is at work on {key[2]}")
 
     def _where(self) -> str:
         mark = self._mark

@@ -90,6 +90,13 @@ class Publication:
         self.liveness.end()
 
     @property
+    def newest_ms(self) -> int | None:
+        """Open time of the newest bar that is known to stand in the stream, None where none is."""
+        if self.outbox:
+            return self.outbox[0].previous_open_time_ms
+        return self.ledger.watermark_ms if self.ledger is not None else None
+
+    @property
     def filling(self) -> bool:
         """True while its history is on the way, from TradingView or to the bus."""
         if self.session is None or self.ledger is None:

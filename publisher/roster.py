@@ -152,11 +152,14 @@ class Roster:
         return sum(p.session is not None for p in self.publications.values()) >= series_max
 
     def members(self) -> list[Member]:
-        """Return the live series, as the barriers of their intervals see them."""
+        """Return the live series, as the barriers of their intervals see them.
+
+        Those are among them whose newest bars are being compared with history.
+        """
         return [
-            Member(p.series, p.liveness.hours, p.ledger.watermark_ms, p.stated.late)
+            Member(p.series, p.liveness.hours, newest_ms, p.stated.late)
             for p in self.publications.values()
-            if p.state == "live" and p.ledger is not None and p.ledger.watermark_ms is not None
+            if p.live_ms is not None and (newest_ms := p.newest_ms) is not None
         ]
 
     def look_again(self, now_ms: int) -> None:

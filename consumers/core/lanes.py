@@ -162,7 +162,9 @@ class Lanes:
         if not work.dropped:
             work.lane.parked = True
             heapq.heappush(self._due, (due_ms, next(self._serial), work))
-            self._failed += [work] if counted else []
+            if counted:
+                work.touched = False  # once the server has counted it
+                self._failed.append(work)
         self._answered(work)
 
     def give_back(self, work: Work) -> None:
@@ -257,6 +259,11 @@ class Lanes:
     def put_back_failed(self, works: Iterable[Work]) -> None:
         """Return works whose attempt did not reach the server."""
         self._failed += works
+
+    def is_untouched(self, source: Source) -> bool:
+        """Tell whether the server has counted all that handlers had of a stream."""
+        first = next((x for x in source.lane.queue if x.kind is source.kind), None)
+        return first is None or not (first.touched or first in self._failed)
 
     def done_of(self, source: Source) -> list[EntryId]:
         """Return what is to be acknowledged of one stream, which is let go then."""

@@ -58,9 +58,7 @@ class Departure:
 
     def _leaving(self, source: Source) -> tuple[Source, Leaving]:
         lane, lanes = source.lane, self.desk.lanes
-        waiting = [x for x in lane.queue if x.kind is source.kind]
-        untouched = not (waiting and waiting[0].touched)
-        acks = lanes.done_of(source)
+        acks, untouched = lanes.done_of(source), lanes.is_untouched(source)
         return source, Leaving(source.key, lane.token, acks, untouched)
 
     def due_ms(self) -> int | None:

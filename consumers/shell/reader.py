@@ -22,7 +22,7 @@ from consumers.core.backoff import BUS_BACKOFF, Backoff
 from consumers.core.ids import EntryId
 from consumers.core.lane import Phase, Source
 from consumers.core.lanes import Reading
-from consumers.errors import ConsumerError, Fenced, GroupUnavailable, StreamRefused
+from consumers.errors import ConsumerError, Fenced, GroupLost, GroupUnavailable, StreamRefused
 from consumers.shell.attach import Attacher
 from consumers.shell.departure import Departure
 from consumers.shell.group import Group, Served, Serving
@@ -71,7 +71,7 @@ class Reader:
         """Do what is due, in bounded time; return how many ms nothing more is."""
         try:
             wait_ms = self._step()
-        except (GroupUnavailable, StreamRefused) as error:
+        except (GroupUnavailable, GroupLost, StreamRefused) as error:
             return self._lost(error)
         self._found()
         return wait_ms
@@ -170,7 +170,6 @@ class Reader:
                 self._trouble(source, error)
             else:
                 with self.desk.lock:
-                    work.touched = False
                     work.attempt = max(work.attempt, attempt)
 
     def _exchange(self, now_ms: int) -> None:

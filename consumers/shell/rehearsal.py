@@ -129,6 +129,7 @@ class Rehearsal:
                 break
             else:
                 clock.wait(wait_ms)
+        worker.go_on()
         while worker.awaited:
             self._await()
             worker.go_on()

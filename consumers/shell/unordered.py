@@ -65,26 +65,33 @@ class CompetingGroup(Group):
         return [self._claim(x, y) for x, y in zip(requests, served, strict=True)]
 
     def _commands(self, one: Serving) -> list[tuple[Any, ...]]:
-        acks = [("XACK", one.key, self.group, *map(str, one.acks))] if one.acks else []
-        after = ">" if one.cursor is None else str(one.cursor)
-        return [*acks, self._read(one.key, after, one.count)] if one.count else acks
+        commands: list[tuple[Any, ...]] = []
+        if one.acks:
+            commands.append(("XACK", one.key, self.group, *map(str, one.acks)))
+        if one.count and one.cursor is None:
+            who = ("GROUP", self.group, self.member, "COUNT", one.count)
+            commands.append(("XREADGROUP", *who, "STREAMS", one.key, ">"))
+        elif one.count:
+            low = f"({one.cursor}"
+            commands.append(("XPENDING", one.key, self.group, low, "+", one.count, self.member))
+        return commands
 
-    def _read(self, key: str, after: str, count: int) -> tuple[Any, ...]:
-        who = ("GROUP", self.group, self.member, "COUNT", count)
-        return ("XREADGROUP", *who, "STREAMS", key, after)
-
-    def _served(self, one: Serving, replies: list[Any]) -> Served:
-        entries = _entries(replies[0]) if one.count else []
-        return self._counted(one.key, entries) if one.cursor is not None else Served(entries)
-
-    def _counted(self, key: str, entries: list[Entry]) -> Served:
-        """Add which attempt own pending entries are at."""
-        if not entries:
+    def _served(self, one: Serving, replies: list[Any]) -> Served | ConsumerError:
+        if not one.count:
             return Served([])
-        low, high = str(entries[0][0]), str(entries[-1][0])
-        [lines] = self._pipeline([("XPENDING", key, self.group, low, high, PAGE, self.member)])
-        if isinstance(lines, RedisError):
-            raise named(lines) from lines
+        if one.cursor is not None:
+            return self._own(one.key, replies[0])
+        return Served([as_entry(x) for _, entries in replies[0] or () for x in entries])
+
+    def _own(self, key: str, lines: Any) -> Served | ConsumerError:
+        """Return own pending entries; reading them as such would count as an attempt."""
+        ids = [x["message_id"] for x in lines]
+        found = self._pipeline(("XRANGE", key, x, x) for x in ids)
+        entries: list[Entry] = []
+        for raw, reply in zip(ids, found, strict=True):
+            if isinstance(reply, RedisError):
+                return named(reply)
+            entries.append(as_entry(reply[0]) if reply else (EntryId.parse(raw), {}))
         counts = {EntryId.parse(x["message_id"]): x["times_delivered"] for x in lines}
         return Served(entries, {entry: n for entry, n in counts.items() if n > 1})
 
@@ -104,14 +111,14 @@ class CompetingGroup(Group):
         gone: list[Entry] = [(EntryId.parse(x), {}) for x in (deleted[0] if deleted else ())]
         if not entries and not gone:
             return served
-        [own] = self._pipeline([self._read(one.key, "0", PAGE)])
-        if isinstance(own, RedisError):
-            return named(own)
-        found = self._counted(one.key, _entries(own))
-        new = {entry for entry, _ in found.entries}
-        fresh = [x for x in served.entries if x[0] not in new]
+        [lines] = self._pipeline([("XPENDING", one.key, self.group, "-", "+", PAGE, self.member)])
+        if isinstance(lines, RedisError):
+            return named(lines)
+        own = self._own(one.key, lines)
+        if isinstance(own, ConsumerError):
+            return own
         self._desk.counts.claimed += len(entries)
-        return Served([*gone, *found.entries, *fresh], found.attempts)
+        return Served([*gone, *own.entries], own.attempts)
 
     def raise_attempt(self, key: str, token: int, entry: EntryId) -> int:
         """Count one more attempt at an own pending entry; return its number, 0 without it."""
@@ -209,10 +216,6 @@ class NoLeases(Membership):
 
     def leave(self) -> None:
         """Nothing is held, so nothing is given up."""
-
-
-def _entries(reply: Any) -> list[Entry]:
-    return [as_entry(x) for _, entries in reply or () for x in entries]
 
 
 def _options(command: tuple[Any, ...]) -> dict[str, bool]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import inspect
 import queue
 import random
-import traceback
 from collections.abc import Awaitable, Container, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from consumers.core.facts import place, told, traceback_of
 from consumers.core.policy import GiveUp, Policy, Retry
 from consumers.core.wants import Subscription, Subscriptions
 from consumers.core.work import Failure, Work
@@ -25,7 +25,6 @@ from consumers.shell.calling import Caller
 from consumers.shell.forming import FormingCalls
 from consumers.shell.loop import Loop
 from consumers.shell.threads import Desk
-from publisher.wire import Series
 
 log = structlog.get_logger("consumers")
 
@@ -36,8 +35,6 @@ REPORT_MS: Final = 20
 WAIT_MS_MAX: Final = 60_000
 AWAITED_MAX: Final = 100
 """Calls of `async` handlers on the way at once; nothing more is taken meanwhile."""
-TRACEBACK_CHARACTERS_MAX: Final = 16_000
-"""The end of a traceback that goes with a dead letter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +77,8 @@ class Worker:
                 wait_ms = self.step()
                 if wait_ms > 0 and not self.desk.stopping:
                     self.desk.worker_bell.wait(wait_ms)
+            # What ended may have rung together with the stop, so it is looked at first.
+            self.go_on()
             while self.awaited:
                 self.desk.worker_bell.wait(WAIT_MS_MAX)
                 self.go_on()
@@ -259,13 +258,13 @@ class Worker:
         )
         if verdict.ending == "stop":
             self._give_back([work])
-            failed = HandlerFailed(f"{reason}; {_place(work)} stays pending, failure='stop'")
+            failed = HandlerFailed(f"{reason}; {place(work)} stays pending, failure='stop'")
             failed.__cause__ = error
             self.desk.stop(failed)
             return
         with self.desk.lock:
             if verdict.ending == "dead-letter":
-                self.desk.lanes.bury(work, Failure(reason, _traceback(error)))
+                self.desk.lanes.bury(work, Failure(reason, traceback_of(error)))
             else:
                 self.desk.lanes.finish(work)
         if verdict.ending == "skip":
@@ -288,26 +287,3 @@ class Worker:
         self._unreported = 0
         self._reported_ms = self.desk.clock.monotonic_ms()
         self.desk.reader_bell.ring()
-
-
-def told(work: Work) -> dict[str, str]:
-    """Return what names an entry in logs."""
-    if work.event is not None:
-        return {"entry": str(work.entry), "told": str(work.event.get("event"))}
-    series: Series | None = None
-    if work.bar is not None:
-        series = work.bar.series
-    elif work.gap is not None:
-        series = work.gap.series
-    place = work.bar.open_time.isoformat() if work.bar is not None else str(work.entry)
-    return {"series": str(series), "open_time": place}
-
-
-def _place(work: Work) -> str:
-    return " ".join(told(work).values())
-
-
-def _traceback(error: Exception | None) -> str:
-    if error is None:
-        return ""
-    return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS_MAX:]

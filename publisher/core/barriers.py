@@ -33,7 +33,7 @@ class Member:
     series: Series
     hours: TradingHours
     newest_open_ms: int
-    """Open time of its newest closed bar."""
+    """Open time of the newest closed bar in its stream."""
     late: bool
     """True where its data does not come in real time: nobody waits for it."""
 
@@ -77,11 +77,10 @@ class Barriers:
         for place in sorted(self._standing, key=lambda place: place[1]):
             interval, end_time_ms = place
             published = self._standing[place]
-            missing = [
-                member.series
-                for member in everybody
-                if member.series not in published and _belongs(member, interval, end_time_ms)
-            ]
+            awaited = [x for x in everybody if _belongs(x, interval, end_time_ms)]
+            # Some come with history, after a check.
+            published |= {x.series for x in awaited if _has_bar(x, end_time_ms)}
+            missing = [x.series for x in awaited if x.series not in published]
             late = now_ms >= end_time_ms + self.settle_ms + TIMEOUT_MS
             if missing and not late and len(self._standing) <= BARRIERS_MAX:
                 continue
@@ -97,12 +96,18 @@ class Barriers:
             del self._decided[next(iter(self._decided))]
 
 
+def _has_bar(member: Member, end_time_ms: int) -> bool:
+    return end_time_ms - member.newest_open_ms <= member.series.interval_ms
+
+
 def _belongs(member: Member, interval: str, end_time_ms: int) -> bool:
     """Tell whether a series must have a bar that ends then.
 
     Nobody waits for a bar of a week or a month: when it ends depends on holidays.
     """
     series, hours = member.series, member.hours
+    if member.newest_open_ms >= end_time_ms:
+        return False  # it is past that, with or without a bar
     if series.interval != interval or member.late or series.interval_ms > DAY_MS:
         return False
     if hours.open_ms(end_time_ms - series.interval_ms, end_time_ms) == 0:

@@ -58,12 +58,16 @@ class Server:
         )
 
     def start(self) -> None:
-        command = [self.binary, "--port", "0", "--unixsocket", "s", "--dir", str(self.directory)]
+        command = [self.binary, *self.arguments(), "--unixsocket", "s"]
+        command += ["--dir", str(self.directory)]
         command += ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, cwd=self.directory, stdout=quiet, stderr=quiet)
         with self.client() as client:
             eventually(lambda: _answers(client))
+
+    def arguments(self) -> list[str]:
+        return ["--port", "0"]
 
     def kill(self) -> None:
         assert self.process is not None

@@ -200,10 +200,19 @@ def test_the_server_counts_an_attempt_only_where_it_is_the_works_own() -> None:
     assert lanes.take_failed() == []
 
 
-def test_a_work_is_touched_once_it_was_handed_out() -> None:
+def test_a_work_is_touched_from_its_handing_out_until_the_server_counted_that() -> None:
     lanes, [lane] = filled(range(2))
-    take(lanes)
+    assert lanes.is_untouched(bars(lane))
+    work = take(lanes)
     assert [x.touched for x in lane.queue] == [True, False]
+    assert not lanes.is_untouched(bars(lane))
+    lanes.park(work, 5)
+    assert not lanes.is_untouched(bars(lane))
+    assert lanes.take_failed() == [work]
+    assert lanes.is_untouched(bars(lane))
+    lanes.finish(take(lanes, 5))
+    lanes.finish(take(lanes))
+    assert lanes.is_untouched(bars(lane))
 
 
 def test_a_work_given_up_becomes_a_letter_and_the_lane_goes_on() -> None:

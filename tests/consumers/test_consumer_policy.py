@@ -1,4 +1,4 @@
-"""What becomes of a failure, and what a handler may look like."""
+"""What becomes of a failure, what a handler may look like, and what it is called for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ import random
 from typing import Any
 
 import pytest
+from consumer_world import BTC, Market
 
+from consumers.core import facts, wants
 from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
+from consumers.core.ids import EntryId
+from consumers.core.lane import Lane, Source
+from consumers.core.patterns import Pattern
 from consumers.core.policy import ATTEMPTS_MAX, GiveUp, Policy, Retry
+from consumers.core.wants import Subscription, Subscriptions, Wanted
+from consumers.core.wishes import Wishes
+from consumers.core.work import Gap, Kind, Work
 from consumers.errors import HandlerInvalid, SinkRejected, SinkUnavailable, UsageError
 
 RNG = random.Random(1)
@@ -169,3 +177,102 @@ def test_a_wrong_handler_is_told_how_to_be_right(call: Any, says: str) -> None:
     with pytest.raises(HandlerInvalid) as caught:
         Handler.inspect(call, "bar")
     assert says in str(caught.value)
+
+
+def lane() -> Lane:
+    return Lane(str(BTC), BTC, {Kind.BARS: Source("tv:bars", Kind.BARS)})
+
+
+def wanting(*some: tuple[Wanted, dict[str, Any]]) -> Subscriptions:
+    every = Subscriptions()
+    for wanted, options in some:
+        every.add(Subscription(wanted, Handler(print), **options))
+    return every
+
+
+BTC_PATTERN = (Pattern.parse(str(BTC)),)
+BAR = Market(None, "").bar(BTC, 1)  # type: ignore[arg-type]
+
+
+def test_an_entry_goes_to_who_wants_its_parts() -> None:
+    every = wanting(
+        (Wanted.BARS, {"patterns": BTC_PATTERN}),
+        (Wanted.BARS, {"patterns": BTC_PATTERN, "batch": 5}),
+        (Wanted.BARS, {"patterns": (Pattern.parse("ETH*"),)}),
+        (Wanted.CORRECTIONS, {"patterns": BTC_PATTERN}),
+        (Wanted.GAPS, {"patterns": BTC_PATTERN}),
+    )
+    one, batch, _, correction, gap = every.every
+    hole = Gap(BTC, 1, 2)
+    place = EntryId(7)
+    assert every.of(Work(lane(), place, bar=BAR)) == (batch, one)
+    assert every.of(Work(lane(), place, bar=BAR, gap=hole)) == (gap, batch, one)
+    assert every.of(Work(lane(), place, gap=hole)) == (gap,)
+    assert every.of(Work(lane(), place, Kind.CORRECTIONS, BAR)) == (correction,)
+    assert every.batch_max == 5
+
+
+def test_what_is_registered_later_counts_too() -> None:
+    every = wanting((Wanted.BARS, {"patterns": BTC_PATTERN}))
+    work = Work(lane(), EntryId(7), bar=BAR)
+    assert len(every.of(work)) == 1
+    every.add(Subscription(Wanted.BARS, Handler(print), BTC_PATTERN))
+    assert len(every.of(work)) == 2
+
+
+def test_events_go_to_who_wants_their_name_or_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wants, "EVENTS_REMEMBERED_MAX", 2)
+    every = wanting(
+        (Wanted.EVENTS, {"names": ("series.*", "gap.abandoned")}),
+        (Wanted.INTERVALS, {"interval": "1m"}),
+    )
+    by_name, by_interval = every.every
+
+    def of(**event: Any) -> tuple[Subscription, ...]:
+        return every.of(Work(lane(), EntryId(7), Kind.EVENTS, event=event))
+
+    for _ in range(2):
+        assert of(event="series.silent") == (by_name,)
+        assert of(event="gap.abandoned") == (by_name,)
+        assert of(event="gap.filled") == ()
+        assert of(event="interval.completed", interval="1m") == (by_interval,)
+        assert of(event="interval.completed", interval="5m") == ()
+        assert of(event="interval.completed", interval=["1m"]) == ()
+        assert of() == ()
+    assert len(every._events) <= 2
+
+
+def test_what_is_wanted_is_what_is_read() -> None:
+    pattern = {"patterns": BTC_PATTERN}
+    (btc,) = BTC_PATTERN
+    assert wanting().wishes == Wishes([], [], [], events=False)
+    assert wanting((Wanted.GAPS, pattern), (Wanted.BARS, pattern)).wishes.bars == [btc, btc]
+    assert wanting((Wanted.CORRECTIONS, pattern)).wishes.corrections == [btc]
+    assert wanting((Wanted.FORMING, pattern)).wishes.forming == [btc]
+    assert wanting((Wanted.EVENTS, {"names": ("*",)})).wishes.events
+    intervals = wanting((Wanted.INTERVALS, pattern | {"interval": "1m"})).wishes
+    assert intervals.events
+    assert intervals.bars == [], "they are read when the event comes"
+    assert wanting().batch_max == 0
+
+
+def test_an_entry_is_named_in_logs_by_what_it_is() -> None:
+    place_id = EntryId(1_700_000_000_000)
+    assert facts.told(Work(lane(), place_id, bar=BAR)) == {
+        "series": str(BTC),
+        "open_time": "2025-10-09T08:55:00+00:00",
+    }
+    hole = Work(lane(), place_id, gap=Gap(BTC, 1, 2))
+    assert facts.place(hole) == f"{BTC} 1700000000000-0"
+    event = Work(lane(), place_id, Kind.EVENTS, event={"event": "series.silent"})
+    assert facts.told(event) == {"entry": "1700000000000-0", "told": "series.silent"}
+
+
+def test_of_a_traceback_the_end_is_kept() -> None:
+    assert facts.traceback_of(None) == ""
+    try:
+        raise ValueError("x" * 40_000)
+    except ValueError as error:
+        kept = facts.traceback_of(error)
+    assert len(kept) == facts.TRACEBACK_CHARACTERS_MAX
+    assert kept.endswith("xxx\n")

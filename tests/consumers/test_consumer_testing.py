@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from dataclasses import replace
 from typing import Any
@@ -23,15 +24,20 @@ from consumers import (
     read_bars,
     read_frame,
 )
+from consumers.core.work import Kind
 from consumers.errors import (
+    FrameUnavailable,
     HandlerFailed,
+    HandlerInvalid,
     SinkRejected,
     SinkUnavailable,
     UsageError,
 )
 from consumers.shell import rehearsal
+from consumers.shell.threads import Bell
 from consumers.testing import TestBus
-from publisher.wire import SeriesInvalid
+from publisher.wire import SeriesInvalid, encode_bar
+from tests.waiting import eventually
 
 B, E = str(BTC), str(ETH)
 
@@ -571,3 +577,100 @@ def test_a_handler_that_hangs_fails_the_test(
 
     with TestBus(app) as bus, pytest.raises(UsageError, match="did not end within 30 ms"):
         bus.publish(B, 1)
+
+
+def test_a_handler_that_ends_together_with_the_stop_is_not_waited_for(app: Consumer) -> None:
+    @app.on(B)
+    async def trade(_bar: Bar) -> None:
+        app.stop()
+
+    class OneRing(Bell):
+        waited = False
+
+        def ring(self) -> None: ...
+
+        def wait(self, _wait_ms: int) -> bool:
+            assert not self.waited, "a second ring is waited for, and there was one"
+            self.waited = True
+            eventually(lambda: not worker._ended.empty())
+            return True
+
+    with TestBus(app) as bus:
+        stage, worker = bus._rehearsal, bus._rehearsal._worker
+        stage.desk.worker_bell = OneRing()
+        (bar,) = bus.bars(B, 1)
+        stage.put(
+            Kind.BARS, bus._bus.keys.bars(BTC), BTC, dict([encode_bar(bar)]), bar.open_time_ms
+        )
+        worker.run()
+        assert bus.counts.handled == 1
+
+
+def test_no_bar_is_taken_after_a_stop(app: Consumer) -> None:
+    seen: list[Bar] = []
+    app.on(B)(seen.append)
+    with TestBus(app) as bus:
+        stage = bus._rehearsal
+        (bar,) = bus.bars(B, 1)
+        key, fields = bus._bus.keys.bars(BTC), dict([encode_bar(bar)])
+        stage.put(Kind.BARS, key, BTC, fields, bar.open_time_ms)
+        stage.desk.stop()
+        assert stage._worker.step() > 0
+        stage._worker.run()
+    assert seen == []
+
+
+def test_a_gap_of_which_the_bar_is_gone_too_is_told_alone(app: Consumer, events: Events) -> None:
+    gaps: list[Gap] = []
+
+    @app.on_gap(B)
+    def missing(gap: Gap) -> None:
+        gaps.append(gap)
+        if len(gaps) == 1:
+            raise ValueError("no")
+
+    with TestBus(app, raise_errors=False) as bus:
+        (bar,) = bus.publish(B, 1)
+        key = bus._bus.keys.bars(BTC)
+        lost_ms = bar.open_time_ms + MINUTE_MS
+        bus._rehearsal.put(Kind.BARS, key, BTC, {}, lost_ms)
+        bus._rehearsal.settle()
+    assert gaps == [Gap(BTC, bar.open_time_ms, lost_ms, "trimmed")] * 2
+    assert events.wait("handler.failed")["open_time"] == f"{lost_ms}-0"
+
+
+@pytest.mark.parametrize(
+    ("register", "says"),
+    [
+        (lambda app: app.on(), 'name a series: @app.on("BTCUSDT-BINANCE-1m")'),
+        (lambda app: app.on(print), "name a series"),
+        (lambda app: app.on_gap(), 'name a series: @app.on_gap("BTCUSDT-BINANCE-1m")'),
+        (lambda app: app.on_event(), 'name events: @app.on_event("series.*")'),
+        (lambda app: app.on_event(print), "name events"),
+        (lambda app: app.on_interval("7m"), "was '7m'; write @app.on_interval(\"1m\")"),
+        (lambda app: app.on(B, batch=0), "batch must be 1 to 5000 bars, was 0"),
+        (lambda app: app.on(B, batch=5001), "was 5001"),
+        (lambda app: app.on(B, batch=True), "was True"),
+        (lambda app: app.on(B)(lambda: None), "takes no parameter: write def handler(bar):"),
+        (lambda app: app.on(B, batch=5)(1), "def handler(bars): or def handler(bars, context):"),
+        (lambda app: app.on_gap(B)(1), "def handler(gap):"),
+        (lambda app: app.on_event("*")(1), "def handler(event):"),
+        (lambda app: app.on_interval("1m")(1), "def handler(bars):"),
+        (lambda app: app.on_interval("1m", frame=True)(1), "def handler(frame):"),
+    ],
+)
+def test_a_wrong_registration_is_told_how_to_be_right(
+    app: Consumer, register: Any, says: str
+) -> None:
+    with pytest.raises(HandlerInvalid) as caught:
+        register(app)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_frame_without_pandas_is_refused_at_once(
+    app: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(FrameUnavailable, match=r"on_interval\(frame=True\) needs pandas"):
+        app.on_interval("1m", frame=True)

@@ -228,6 +228,7 @@ def test_the_rights_that_the_guide_names_are_enough(market: Market, publisher: P
     rights = guide.split("~tv:*", 1)[1].split("```")[1].strip().splitlines()[-1]
     rules = ["on", ">secret", "~tv:*", *rights.split(), *more.split()]
     market.client.execute_command("ACL", "SETUSER", "coming", "reset", *rules)
+    market.client.execute_command("ACL", "LOG", "RESET")
     live = TvDatafeedLive(redis_url=market.url.replace("unix://", "unix://coming:secret@"))
     heard = Heard()
     seis = live.new_seis("BTCUSDT", "BINANCE", MINUTE)

@@ -39,7 +39,8 @@ def member(
     late: bool = False,
 ) -> Member:
     series = Series(name, "X", interval)
-    return Member(series, hours, T - series.interval_ms if newest is None else newest, late)
+    before = T - 2 * series.interval_ms
+    return Member(series, hours, before if newest is None else newest, late)
 
 
 def names(completed: Completed) -> list[str]:
@@ -54,6 +55,21 @@ def test_a_barrier_waits_until_every_series_has_published() -> None:
     barriers.note(members[1].series, T)
     assert barriers.check(members, T + 1_500) == [Completed("1m", T, 2, (), 0)]
     assert not barriers.standing
+
+
+def test_a_bar_that_came_with_history_counts_too() -> None:
+    barriers = Barriers(2_000)
+    members = [member("A"), member("B", newest=T - 2 * MINUTE)]
+    barriers.note(members[0].series, T)
+    assert barriers.check(members, T + 1_000) == []
+    members[1] = member("B", newest=T - MINUTE)
+    assert barriers.check(members, T + 1_500) == [Completed("1m", T, 2, (), 0)]
+
+
+def test_a_series_that_is_past_an_end_is_neither_counted_nor_missing() -> None:
+    barriers = Barriers(2_000)
+    barriers.note(member("A").series, T)
+    assert barriers.check([member("B", newest=T)], T + 1_500) == [Completed("1m", T, 1, (), 0)]
 
 
 def test_after_the_time_out_who_is_missing_is_named() -> None:

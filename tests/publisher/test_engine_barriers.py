@@ -67,6 +67,23 @@ def test_who_has_no_bar_is_named_after_the_time_out() -> None:
     assert (event["published"], event["missing"], event["missing_count"]) == (1, [str(ETH)], 1)
 
 
+def test_who_is_being_compared_with_history_is_waited_for() -> None:
+    world = live()
+    trade_for_a_minute(world)
+    eth = world.engine.publications[1]
+    world.engine._hearing.check(eth, "its newest bars are compared with history")
+    assert eth.state != "live"
+    world.update(BTC, values(1), end=2)
+    world.turn(3)
+    assert completed(world) == []
+    world.fill(ETH, values(0), values(1), end=2, turn=False)
+    world.resolve(ETH, **ALWAYS)
+    world.turn(3)
+    [event] = completed(world)
+    assert (event["published"], event["missing"], event["missing_count"]) == (2, [], 0)
+    assert NOW_MS in world.store.bars[ETH]
+
+
 def test_history_completes_no_interval() -> None:
     world = live()
     world.pass_ms(1_000)

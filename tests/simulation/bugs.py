@@ -20,7 +20,10 @@ def hunt(name: str, *, known_first: bool = False) -> Outcome | None:
     bug = BUGS[name]
     seeds = (*([bug.seed] if known_first else ()), *range(SEEDS))
     for seed in dict.fromkeys(seeds if bug.scenario is None else (0,)):
-        outcome = simulate(plan_of(bug, seed), bug=bug.plant())
+        plan = plan_of(bug, seed)
+        if bug.needs and not bug.needs & plan.mix:
+            continue
+        outcome = simulate(plan, bug=bug.plant())
         if outcome.violation:
             return outcome
     return None

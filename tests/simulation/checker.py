@@ -40,6 +40,8 @@ class Checker:
         self.gaps: list[tuple[Series, tuple[int, ...], int]] = []
         """Series, possible times before, and time after each gap that was found."""
         self.announced: set[tuple[str, int, int]] = set()
+        self.completed: dict[tuple[str, int], int] = {}
+        """Interval and end time → how many series published their bar or were named."""
         self.bars = 0
         self._granted = 0
         self._resets = 0
@@ -117,6 +119,22 @@ class Checker:
             self._loop.trace.counts[f"again: {reason.strip()}"] += 1
         if event["event"] == "gap.abandoned":
             self.announced.add((event["series"], event["after_ms"], event["before_ms"]))
+        if event["event"] == "interval.completed":
+            self._complete(event["interval"], event["end_time_ms"], event)
+
+    def _complete(self, interval: str, end_ms: int, event: dict[str, Any]) -> None:
+        stand = [
+            series
+            for series, stream in self.streams.items()
+            if series.interval == interval
+            and (bar := stream.truth.ending(end_ms)) is not None
+            and bar.start_ms in stream.entries
+        ]
+        # What the bus lost since is nobody's lie.
+        if event["published"] > len(stand) and not self._resets:
+            told = f"{event['published']} bars of {interval} are said to be there for {end_ms}"
+            self.fail(f"{told}, there are {len(stand)}")
+        self.completed[interval, end_ms] = event["published"] + event["missing_count"]
 
     # The streams.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -26,10 +27,30 @@ class Ending:
         self._client = bus.client
         self._loop = bus.loop
         self._window_bars = bus.plan.window_bars
+        self.quiet_ms: int | None = None
+        """Since when everything was as it must be; None until then."""
 
     def missing(self) -> list[str]:
         """Return what has not come true yet."""
-        return [text for series in self._checker.streams for text in self._missing(series)]
+        found = [text for series in self._checker.streams for text in self._missing(series)]
+        found += [x for group in GROUPS for x in self._checker.reading.unshared(group)]
+        return found + list(self._uncompleted())
+
+    def _uncompleted(self) -> Iterator[str]:
+        """Yield of which bars that ended in peace nobody told that all are there."""
+        if self.quiet_ms is None:
+            return
+        first_ms, last_ms = self.quiet_ms, self._loop.now_ms - LATE_MS
+        due: Counter[tuple[str, int]] = Counter()
+        for series, stream in self._checker.streams.items():
+            # Nobody waits for what comes late by intention.
+            if not stream.truth.delay_ms:
+                ends = stream.truth.ends(first_ms, last_ms)
+                due.update((series.interval, end_ms) for end_ms in ends)
+        for (interval, end_ms), series_count in due.items():
+            told = self._checker.completed.get((interval, end_ms), 0)
+            if told < series_count:
+                yield f"{told} of {series_count} series of {interval} are told of for {end_ms}"
 
     def _missing(self, series: Series) -> Iterator[str]:
         stream = self._checker.streams[series]

@@ -16,12 +16,16 @@ from publisher.simulator.plan import Limits
 from publisher.wire import MINUTE_MS, Encoding, Series
 
 SECOND_MS: Final = 1_000
+LENGTHS_S: Final = {"publisher_frozen": (3, 4, 60)}
+"""About how long strikes of a kind last, where it matters: a lease lasts four seconds."""
 CLOSE_MS: Final = 3_000
 """How near to the end of a bar many faults strike."""
 MARKETS: Final = 4
 """Different truths; few, so that what was computed of one serves many seeds."""
 UNLIMITED_BARS: Final = 5_000
 """More bars than any run has."""
+MEMBERS: Final = (1, 2, 2, 3)
+"""How many members groups have, each as likely as it stands here."""
 CORRECTED: Final = Series("BTCUSD", "BITFINEX", "1m")
 """Its source changes some closed bars."""
 
@@ -152,6 +156,8 @@ class Plan:
     """After so many bars a series is compared with history."""
     tardy_ms: int
     """How much later than its stamps say TradingView knows of trades."""
+    members: int
+    """How many processes each group of consumers has."""
 
     @property
     def end_ms(self) -> int:
@@ -195,7 +201,7 @@ def draw(seed: int) -> Plan:
     """Draw the run that belongs to a seed."""
     rng = random.Random(f"{seed}:plan")
     scene = rng.choice(SCENES)
-    faults_ms = rng.randrange(14, 26) * MINUTE_MS
+    faults_ms = rng.randrange(12, 20) * MINUTE_MS
     start_ms = int(scene.start.timestamp() * 1000) + rng.randrange(MINUTE_MS)
     mix = _mix(rng)
     life_min = rng.choice((None, 240, 240, 12, 6))
@@ -221,6 +227,7 @@ def draw(seed: int) -> Plan:
         strikes=_strikes(rng, mix, start_ms, faults_ms),
         audit_bars=rng.choice((3, 7)),
         tardy_ms=rng.choice((0, 1_500)),
+        members=random.Random(f"{seed}:members").choice(MEMBERS),
     )
 
 
@@ -264,7 +271,8 @@ def _strikes(
         mean_ms = STRIKES[kind] * SECOND_MS * crowding
         at_ms = start_ms + rng.expovariate(1 / mean_ms)
         while at_ms < start_ms + faults_ms:
-            length_ms = int(rng.choice((3, 15, 60)) * SECOND_MS * rng.uniform(0.3, 1.7))
+            lengths_s = LENGTHS_S.get(kind, (3, 15, 60))
+            length_ms = int(rng.choice(lengths_s) * SECOND_MS * rng.uniform(0.3, 1.7))
             strikes.append(Strike(_moment(rng, int(at_ms)), kind, length_ms, rng.random()))
             at_ms += rng.expovariate(1 / mean_ms)
     return tuple(sorted(strikes, key=lambda strike: strike.at_ms))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from bus.scripts import Script
 from tests.simulation.plan import Plan
 
 Planting = AbstractContextManager[Any]
@@ -21,6 +23,8 @@ class Bug:
     plant: Callable[[], Planting]
     seed: int = 0
     """Found with this one before, so it comes first where time matters."""
+    needs: frozenset[str] = frozenset()
+    """Seeds whose mix has none of these faults cannot show it, so nobody looks there."""
     scenario: Callable[[], Plan] | None = None
     """The one course of things in which it shows, where others hide it."""
     only: frozenset[str] = frozenset()
@@ -30,6 +34,16 @@ class Bug:
 def method(owner: Any, name: str, make: Callable[[Any], Any]) -> Planting:
     """Replace a method by what `make` makes of it."""
     return mock.patch.object(owner, name, make(getattr(owner, name)))
+
+
+def script(owner: Any, name: str, *changes: tuple[str, str]) -> Planting:
+    """Change the text of a script that a module has."""
+    text = getattr(owner, name).text
+    for before, after in changes:
+        assert before in text, f"{name} has changed: {before!r}"
+        text = text.replace(before, after)
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return mock.patch.object(owner, name, Script(text, sha))
 
 
 def _nothing(*_: Any, **__: Any) -> None:

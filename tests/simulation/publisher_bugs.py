@@ -6,20 +6,19 @@ a bug removes both.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from bus.scripts import Script
 from publisher import roster
-from publisher.core import bars
+from publisher.core import barriers, bars
 from publisher.core.bars import Ledger
 from publisher.core.decisions import Decision, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
 from publisher.dialogue import Dialogue
+from publisher.engine import Engine
 from publisher.errors import AppendUnknown
 from publisher.hearing import Hearing
 from publisher.roster import Roster
@@ -28,16 +27,11 @@ from publisher.shell.lease import RedisLease
 from publisher.token_keeper import TokenKeeper
 from publisher.watching import Watch
 from tests.simulation.plan import after_the_close
-from tests.simulation.planting import Bug, Planting, always, method, silent, together
+from tests.simulation.planting import Bug, Planting, always, method, script, silent, together
 
 
 def _script(name: str, before: str, after: str) -> Planting:
-    """Change the text of a script."""
-    script: Script = getattr(store, name)
-    assert before in script.text, f"{name} has changed: {before!r}"
-    text = script.text.replace(before, after)
-    sha = hashlib.sha1(text.encode()).hexdigest()
-    return mock.patch.object(store, name, Script(text, sha))
+    return script(store, name, (before, after))
 
 
 @contextmanager
@@ -166,30 +160,40 @@ def _no_renewal() -> Planting:
     return mock.patch.object(TokenKeeper, "_is_due", lambda self, *_: self.token is None)
 
 
+def _of(*kinds: str) -> frozenset[str]:
+    return frozenset(kinds)
+
+
+LONG_AWAY: Final = _of("all_publishers_killed", "refuse", "bus_away", "silence", "mute")
+BUS_DOWN: Final = _of("bus_away", "partition", "read_only", "out_of_memory")
 BUGS: Final = (
     Bug("ignores the fence", _no_fence),
     Bug("ignores the lease, and the fence", lambda: together(_no_lease, _no_fence)),
     Bug("closes early", _close_early),
     Bug("does not wait for the settle time", _no_settling),
-    Bug("closes by the machine's clock", _machines_clock, 7),
-    Bug("closes although the socket was not read", _stale_look, 85),
+    Bug("closes by the machine's clock", _machines_clock, needs=_of("clock_jump")),
+    Bug("closes although the socket was not read", _stale_look, needs=_of("publisher_frozen")),
     Bug("ignores the delay of a symbol", silent(Ledger, "set_delay")),
     Bug("publishes the forming bar of a history", always(Ledger, "_newest_ended", True)),
-    Bug("compares nothing after an interruption", _no_comparison, 5),
+    Bug("compares nothing after an interruption", _no_comparison),
     Bug("asks for no overlap", _no_overlap),
     Bug("takes what comes for all there is", always(Ledger, "_missing", 0)),
     Bug("ignores corrections", always(Ledger, "_compare", [])),
-    Bug("says nothing of a gap on the bar", always(Ledger, "_gap_before", False), 2),
-    Bug("says nothing of a gap in the events", silent(Hearing, "_tell_abandoned")),
-    Bug("forgets that values were refused", _refuse_and_forget, 4),
-    Bug("never compares with history what a connection may have lost", _no_audit),
+    Bug("says nothing of a gap on the bar", always(Ledger, "_gap_before", False), needs=LONG_AWAY),
+    Bug("says nothing of a gap in the events", silent(Hearing, "_tell_abandoned"), needs=LONG_AWAY),
+    Bug("forgets that values were refused", _refuse_and_forget, needs=_of("bad_values")),
+    Bug(
+        "never compares with history what a connection may have lost",
+        _no_audit,
+        needs=_of("mute", "lossy"),
+    ),
     Bug("appends whatever was there before", _no_succession),
     Bug(
         "drops bars whose reply was lost, and appends whatever was there before",
         lambda: together(_drop_unknown, _no_succession),
         only=frozenset({"cut", "reply_lost"}),
     ),
-    Bug("does not fetch again what could not wait", _shed_and_forget),
+    Bug("does not fetch again what could not wait", _shed_and_forget, needs=BUS_DOWN),
     Bug(
         "appends again under another ID",
         lambda: _script(
@@ -203,7 +207,9 @@ BUGS: Final = (
         silent(Roster, "doubt_all"),
         scenario=after_the_close,
     ),
-    Bug("does not ask again after a reconnect", silent(Roster, "interrupt"), 3),
-    Bug("keeps the session of a lost connection", _keep_session, 3),
-    Bug("never renews a token", _no_renewal, 6),
+    Bug("calls an interval complete at its first bar", always(barriers, "_belongs", False)),
+    Bug("tells of no interval", silent(Engine, "_tell_completed")),
+    Bug("does not ask again after a reconnect", silent(Roster, "interrupt")),
+    Bug("keeps the session of a lost connection", _keep_session),
+    Bug("never renews a token", _no_renewal),
 )

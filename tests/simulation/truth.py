@@ -56,6 +56,16 @@ class Truth:
         """Return the bar that opens then, None where there is none."""
         return self._by_time.get(open_time_ms)
 
+    def ends(self, after_ms: int, until_ms: int) -> list[int]:
+        """Return when bars ended between two times."""
+        return [bar.end_ms for bar in self._bars if after_ms < bar.end_ms <= until_ms]
+
+    def ending(self, end_ms: int) -> Bar | None:
+        """Return the bar that ends then, None where there is none."""
+        place = bisect_left(self._times, end_ms) - 1
+        bar = self._bars[place] if place >= 0 else None
+        return bar if bar is not None and bar.end_ms == end_ms else None
+
     def values(self, open_time_ms: int) -> Values:
         """Return a bar's last values."""
         return tuple(self._by_time[open_time_ms].values[1:])
