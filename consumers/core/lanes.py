@@ -100,18 +100,25 @@ class Lanes:
             self._unline()
         if not self._ready or now_ms >= self.valid_until_ms:
             return []
-        key, size = batch_of(next(self._ready[0].next_works()))
+        first = next(self._ready[0].next_works())
+        key, size = batch_of(first)
+        if size == 1:
+            return self._out(self._unline(), [first])
         batch: list[Work] = []
         for _ in range(len(self._ready)):
             if len(batch) >= size:
                 break
             lane = self._unline()
             if lane.is_ready:
-                works = _alike(lane, key, size - len(batch), batch_of)
-                lane.out = len(works)
-                batch += works
-                self._settle(lane)
+                batch += self._out(lane, _alike(lane, key, size - len(batch), batch_of))
         return batch
+
+    def _out(self, lane: Lane, works: list[Work]) -> list[Work]:
+        for work in works:
+            work.touched = True
+        lane.out = len(works)
+        self._settle(lane)
+        return works
 
     def _wake(self, now_ms: int) -> None:
         while self._due and (self._due[0][2].dropped or self._due[0][0] <= now_ms):
@@ -304,6 +311,5 @@ def _alike(
     for work in lane.next_works():
         if len(works) >= size or batch_of(work)[0] != key:
             break
-        work.touched = True
         works.append(work)
     return works

@@ -15,7 +15,6 @@ from consumers.errors import (
     ConsumerError,
     Fenced,
     GroupLost,
-    GroupUnavailable,
     StartRequired,
     UsageError,
 )
@@ -175,8 +174,7 @@ class Attacher:
         )
 
     def _postpone(self, source: Source, error: ConsumerError, now_ms: int) -> None:
-        if isinstance(error, GroupUnavailable):
-            raise error
+        """Try again later, this stream alone: where the server is away, beats tell."""
         if error.retryable:
             log.debug("group.doubted", key=source.key, error=str(error))
             self._due[source] = now_ms + self.tuning.repair_ms

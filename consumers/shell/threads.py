@@ -68,6 +68,7 @@ class WakingBell(Bell):
         self._ends = os.pipe()
         for end in self._ends:
             os.set_blocking(end, False)
+        self._rung = False
         weakref.finalize(self, _close, *self._ends)
 
     def fileno(self) -> int:
@@ -76,8 +77,10 @@ class WakingBell(Bell):
 
     def ring(self) -> None:
         """Wake the waiting thread, or let its next wait return at once."""
-        with suppress(BlockingIOError):  # full: it rang often enough
-            os.write(self._ends[1], b"\0")
+        if not self._rung:
+            self._rung = True
+            with suppress(BlockingIOError):
+                os.write(self._ends[1], b"\0")
 
     def wait(self, wait_ms: int) -> bool:
         """Wait for a ring, at most so long; tell whether it rang."""
@@ -88,10 +91,12 @@ class WakingBell(Bell):
         return rang
 
     def silence(self) -> None:
-        """Forget the rings until now."""
+        """Forget the rings until now; whoever calls this looks afterwards what there is to do."""
         with suppress(BlockingIOError):
-            while os.read(self._ends[0], 4096):
+            while os.read(self._ends[0], 64):
                 pass
+        # Only now: a ring before this came of something that will be seen.
+        self._rung = False
 
 
 def _close(*ends: int) -> None:
