@@ -97,8 +97,7 @@ class Barriers:
 
 
 def _has_bar(member: Member, end_time_ms: int) -> bool:
-    """Tell whether a series has a bar that ends then, or a newer one."""
-    return member.newest_open_ms >= end_time_ms - member.series.interval_ms
+    return end_time_ms - member.newest_open_ms <= member.series.interval_ms
 
 
 def _belongs(member: Member, interval: str, end_time_ms: int) -> bool:
@@ -107,6 +106,8 @@ def _belongs(member: Member, interval: str, end_time_ms: int) -> bool:
     Nobody waits for a bar of a week or a month: when it ends depends on holidays.
     """
     series, hours = member.series, member.hours
+    if member.newest_open_ms >= end_time_ms:
+        return False  # it is past that, with or without a bar
     if series.interval != interval or member.late or series.interval_ms > DAY_MS:
         return False
     if hours.open_ms(end_time_ms - series.interval_ms, end_time_ms) == 0:

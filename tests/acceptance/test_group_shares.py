@@ -1,8 +1,11 @@
-"""The judge of a run in which members of a group come, go, die and sleep."""
+"""A group of real processes that share series, and the judge of such a run."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from tests.group_chaos.plan import MEMBERS_LAST, MEMBERS_MAX, draw
 from tests.group_chaos.verdict import Record, judge
 from tests.group_chaos.watch import Evenness
 
+ROOT = Path(__file__).parents[2]
 BARS = {"A-X-1m": {60_000: 1.0, 120_000: 2.0, 180_000: 3.0}}
 ONE, OTHER = 11, 22
 
@@ -21,6 +25,23 @@ def handled(*bars: tuple[int, int, float]) -> list[Record]:
 
 def faults(*bars: tuple[int, int, float]) -> list[str]:
     return judge(BARS, handled(*bars)).faults
+
+
+@pytest.mark.timeout(240)
+def test_members_that_come_go_die_and_sleep_handle_every_bar_in_order() -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.group_chaos", "--seconds", "40", "--seed", "3"),
+            *("--series", "40", "--untimed"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert "passed" in done.stdout
 
 
 def test_every_bar_once_and_in_order_is_right() -> None:

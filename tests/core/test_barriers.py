@@ -57,13 +57,19 @@ def test_a_barrier_waits_until_every_series_has_published() -> None:
     assert not barriers.standing
 
 
-def test_a_bar_that_came_with_history_counts_as_soon_as_a_barrier_stands() -> None:
+def test_a_bar_that_came_with_history_counts_too() -> None:
     barriers = Barriers(2_000)
-    members = [member("A"), member("B", newest=T - 2 * MINUTE), member("C", newest=T - MINUTE)]
+    members = [member("A"), member("B", newest=T - 2 * MINUTE)]
     barriers.note(members[0].series, T)
     assert barriers.check(members, T + 1_000) == []
-    members[1] = member("B", newest=T)  # a newer one: its bar was published long ago
-    assert barriers.check(members, T + 1_500) == [Completed("1m", T, 3, (), 0)]
+    members[1] = member("B", newest=T - MINUTE)
+    assert barriers.check(members, T + 1_500) == [Completed("1m", T, 2, (), 0)]
+
+
+def test_a_series_that_is_past_an_end_is_neither_counted_nor_missing() -> None:
+    barriers = Barriers(2_000)
+    barriers.note(member("A").series, T)
+    assert barriers.check([member("B", newest=T)], T + 1_500) == [Completed("1m", T, 1, (), 0)]
 
 
 def test_after_the_time_out_who_is_missing_is_named() -> None:

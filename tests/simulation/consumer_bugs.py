@@ -1,22 +1,24 @@
-"""Bugs planted in consumers: what their handlers see, and what they say to the bus, differ.
+"""Bugs planted in consumers: what their handlers see, say to the bus and take from it differ.
 
-Nothing here knows how a consumer is made.
+Where the bus' scripts guard, the script is another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from publisher.wire import Bar
+from consumers.core.ids import EntryId
+from consumers.shell import group as group_scripts
+from consumers.shell.departure import Departure
+from consumers.shell.membership import Membership
+from publisher.wire import MINUTE_MS, Bar
 from tests.simulation.clients import Command
 from tests.simulation.consuming import ConsumerProcess, script_of
-from tests.simulation.planting import Bug, Planting
+from tests.simulation.planting import Bug, Planting, method, script
 from tests.simulation.publishing import KEYS
-
-NOWHERE: Final = "99999999999999-0"
-"""An ID beyond all entries."""
 
 Take = Callable[[ConsumerProcess, Bar], None]
 
@@ -61,13 +63,32 @@ def _never_acknowledge(command: Command) -> Command:
     return command[: ends.get(script_of(command), len(command))]
 
 
+def _read_only_new(command: Command) -> Command:
+    return _replaced(command, 7, ">") if script_of(command) == "serve" else command
+
+
+def _remakes(command: Command) -> bool:
+    return command[:2] == ("XGROUP", "CREATE") and command[4] != "0-0"
+
+
 def _make_no_group(command: Command) -> Command:
-    remakes = command[:2] == ("XGROUP", "CREATE") and command[4] != "0-0"
-    return _replaced(command, 3, "nobody") if remakes else command
+    return _replaced(command, 3, "nobody") if _remakes(command) else command
 
 
 def _begin_at_the_end(command: Command) -> Command:
-    return _replaced(command, 4, "$") if command[:2] == ("XGROUP", "CREATE") else command
+    return _replaced(command, 4, "$") if _remakes(command) else command
+
+
+def _begin_again(command: Command) -> Command:
+    return _replaced(command, 4, "0-0") if _remakes(command) else command
+
+
+def _keep_ahead(command: Command) -> Command:
+    if script_of(command) != "checkpoint":
+        return command
+    name, token, text = command[6:9]
+    entry = EntryId.parse(text)
+    return (*command[:6], name, token, f"{entry.ms + MINUTE_MS}-0", *command[9:])
 
 
 def _bury_elsewhere(command: Command) -> Command:
@@ -75,12 +96,55 @@ def _bury_elsewhere(command: Command) -> Command:
     return _replaced(command, 1, "elsewhere") if buries else command
 
 
+def _script(name: str, *changes: tuple[str, str]) -> Callable[[], Planting]:
+    """Let one of the streams' scripts be another one."""
+
+    return lambda: script(group_scripts, name, *changes)
+
+
+def _hand_over_at_once(self: Departure) -> dict[str, int]:
+    with self.desk.lock:
+        leaving = [x for x in self.desk.lanes.held() if x.leaving]
+    return self._give_up(leaving) if leaving else {}
+
+
+def _held_for_ever() -> Planting:
+    def make(real: Any) -> Any:
+        return lambda self, *args: replace(real(self, *args), valid_until_ms=2**62)
+
+    return method(Membership, "_standing", make)
+
+
 BUGS: Final = (
     Bug("acknowledges before the handler", _handling(_acknowledge_first)),
     Bug("acknowledges what the handler failed at", _handling(_forgive)),
     Bug("drops every tenth bar", _handling(_drop_some)),
     Bug("acknowledges nothing", _sending(_never_acknowledge)),
+    Bug("does not read again what was delivered before", _sending(_read_only_new)),
     Bug("does not make a lost group again", _sending(_make_no_group)),
-    Bug("begins at the end of a stream", _sending(_begin_at_the_end)),
+    Bug("makes a lost group at the end of the stream", _sending(_begin_at_the_end)),
+    Bug("makes a lost group at the beginning of the stream", _sending(_begin_again)),
+    Bug("keeps a position that it has not reached", _sending(_keep_ahead)),
     Bug("does not keep what it gives up", _sending(_bury_elsewhere)),
+    Bug(
+        "ignores the fence when it reads",
+        _script("_SERVE", ("if refused then", "if refused and refused[1] ~= 'FENCED' then")),
+    ),
+    Bug(
+        "ignores the fence when it takes over",
+        _script("_TAKE_OVER", ("if highest >= tonumber(token) then", "if false then")),
+    ),
+    Bug(
+        "takes over nothing of a dead member",
+        _script(
+            "_TAKE_OVER",
+            ("redis.call('XPENDING', key, group, '-', '+', room, other)", "{}"),
+            ("redis.call('XGROUP', 'DELCONSUMER', key, group, other)", "do end"),
+        ),
+    ),
+    Bug(
+        "hands over while a bar is at the handler",
+        lambda: mock.patch.object(Departure, "hand_over", _hand_over_at_once),
+    ),
+    Bug("goes on after its lease", _held_for_ever),
 )

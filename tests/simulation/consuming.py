@@ -14,7 +14,7 @@ from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
 from consumers.core.ids import EntryId
 from consumers.core.patterns import Pattern
-from consumers.core.policy import Policy
+from consumers.core.policy import FailurePolicy, Policy
 from consumers.core.start import Start
 from consumers.core.wants import Subscription, Subscriptions, Wanted
 from consumers.errors import NameTaken
@@ -35,20 +35,32 @@ from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
 
 GROUPS: Final = ("alpha", "beta")
+GIVE_UP: Final = frozenset({"beta"})
+"""Groups that give up on a bar after some attempts; others try forever."""
 GUARDS: Final = (
     "consumer.bus_lost",
     "consumer.claimed",
     "consumer.dead_lettered",
     "consumer.failed",
     "consumer.groups_lost",
+    "consumer fenced",
+    "consumer lost",
+    "group made at its checkpoint",
+    "lease lapsed",
+    "lease moved",
+    "repeated at a take-over",
+    "two at once, one without a lease",
 )
 """What must have stood at least once in any batch."""
 TUNING: Final = Tuning(block_ms=10_000, catalogue_ms=5_000)
-POLICY: Final = Policy("retry-forever", backoff=Backoff(first_ms=500, wait_ms_max=8_000))
+BACKOFF: Final = Backoff(first_ms=500, wait_ms_max=8_000)
+ATTEMPTS: Final = 3
+LEASE_MS: Final = 10_000
+BEAT_MS_MAX: Final = LEASE_MS // 5
 PACE_MS: Final = (1, 60)
 
-Handled = Callable[[str, Bar, bool], None]
-"""Told of a group's bar: that it is handed to the handler (False) and that that returned (True)."""
+Handled = Callable[["ConsumerProcess", Bar, bool | None], None]
+"""Told that a bar is handed to a process' handler (None), and whether that returned or raised."""
 
 
 def group_of(name: str) -> str | None:
@@ -100,16 +112,23 @@ class _Watch(Watch):
 
     def __init__(self, client: SimClient) -> None:
         self._client: Any = client
+        self._after: dict[str, EntryId] = {}
+        self.is_due = True
+        """Something may have come since it looked."""
 
     def wait(self, after: Mapping[str, EntryId], block_ms: int, wake: int | None) -> set[str]:
         """Return at once which streams have an entry after the given one."""
-        if not after:
+        goes_on = all(key in self._after and self._after[key] <= x for key, x in after.items())
+        if goes_on and not self.is_due:
             return set()
+        self._after, self.is_due = {}, False
         with translated():
             reply = self._client.execute_command(
                 "XREAD", "COUNT", 1, "STREAMS", *after, *map(str, after.values())
             )
         found = reply.items() if isinstance(reply, dict) else reply or ()
+        if not found:
+            self._after = dict(after)
         return {key.decode() for key, _ in found}
 
     def close(self) -> None:
@@ -117,7 +136,7 @@ class _Watch(Watch):
 
 
 class ConsumerProcess(Process):
-    """The one member of a group."""
+    """One member of a group."""
 
     def __init__(
         self,
@@ -127,12 +146,14 @@ class ConsumerProcess(Process):
         name: str,
         patterns: tuple[str, ...],
         handled: Handled,
+        ended: Callable[[], None],
         rng: random.Random,
     ) -> None:
         super().__init__(bus.loop, name, rng)
         self._plan = plan
         self.group = group
         self._handled = handled
+        self._ended = ended
         self.faulty = bus.faulty
         self.client = bus.connect(self)
         self._reader_turns = _Turns(self, self._read)
@@ -154,11 +175,14 @@ class ConsumerProcess(Process):
             wishes=wanted.wishes,
             start=Start.parse("oldest"),
             tuning=TUNING,
+            lease_ms=LEASE_MS,
         )
         self._reader.rng = rng
-        self._reader.group._watch = _Watch(self.client)
+        self._reader.group._watch = self._watch = _Watch(self.client)
         caller = Caller(group, self, BusLookup(self.client, KEYS))
-        self._worker = Worker(self.desk, wanted, caller, POLICY, rng)
+        ending: FailurePolicy = "dead-letter" if group in GIVE_UP else "retry-forever"
+        policy = Policy(ending, ATTEMPTS, BACKOFF)
+        self._worker = Worker(self.desk, wanted, caller, policy, rng)
 
     def start(self) -> None:
         """Begin to read."""
@@ -187,6 +211,7 @@ class ConsumerProcess(Process):
     def _end(self) -> None:
         self.alive = False
         self._count()
+        self._ended()
 
     def _count(self) -> None:
         counts = self.desk.counts
@@ -195,6 +220,7 @@ class ConsumerProcess(Process):
 
     def appended(self) -> None:
         """Something new stands in a stream: a read that waits returns."""
+        self._watch.is_due = True
         self._reader_turns.soon()
 
     def thawed(self) -> None:
@@ -234,18 +260,19 @@ class ConsumerProcess(Process):
 
     def handle(self, bar: Bar) -> None:
         """Do what the handler does. Raises ValueError on bad days, and Killed."""
-        self._handled(self.group, bar, False)
+        self._handled(self, bar, None)
         self.check()
         if self._draws("handler_killed"):
             if self.rng.random() < 0.5:
-                self._handled(self.group, bar, True)
+                self._handled(self, bar, True)
             self.kill()
             raise Killed(self.name)
         if self._draws("handler_stalls"):
             self.stall(self.rng.randrange(100, 8_000))
         if self._draws("handler_fails"):
+            self._handled(self, bar, False)
             raise ValueError("the handler fails")
-        self._handled(self.group, bar, True)
+        self._handled(self, bar, True)
 
     def _draws(self, kind: str) -> bool:
         if not self.faulty or self.rng.random() >= self._plan.chance(kind):
