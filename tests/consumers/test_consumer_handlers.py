@@ -23,7 +23,7 @@ from consumer_world import (
 )
 
 from consumers import Bar, Context, Gap, Series
-from consumers.errors import EntryInvalid, HandlerFailed
+from consumers.errors import EntryInvalid, HandlerFailed, SinkUnavailable
 from consumers.shell.lookup import BusLookup
 from tests.waiting import eventually
 
@@ -329,6 +329,33 @@ def test_a_consumer_that_is_to_stop_at_a_failure_keeps_the_bar(
     other.on(str(BTC))(again)
     run_app(other)
     again.wait(lambda: again.numbers() == [1, 2])
+
+
+def test_a_replay_fails_at_once_where_its_sink_is_away(
+    market: Market, run_app: Run, events: Events
+) -> None:
+    market.publish(BTC, range(3))
+    replays, app = Seen(), consumer(market, attempts=1)
+
+    @app.on(str(BTC), batch=10)
+    def trade(bars: list[Bar], context: Context) -> None:
+        if context.replay_of is not None:
+            replays.append((len(bars), context.replay_of))
+            raise SinkUnavailable("away")
+        if any(x.open_time_ms == T0 + MINUTE_MS for x in bars):
+            raise ValueError("no")
+
+    run_app(app)
+    events.wait("entry.dead_lettered")
+    eventually(lambda: market.pending(BTC) == 0)
+    dead = market.keys.dead("g")
+    ((letter, _),) = market.client.xrange(dead)
+    market.client.hset(market.keys.group("g", "replays"), letter, str(BTC))
+    assert "away" in events.wait("dead_letter.replay_failed")["error"]
+    assert replays == [(1, letter.decode())]
+    assert market.client.xlen(dead) == 1
+    market.publish(BTC, [3])
+    eventually(lambda: app.counts.handled == 3)
 
 
 def test_what_is_skipped_is_acknowledged_and_counted(market: Market, run_app: Run) -> None:
