@@ -419,3 +419,17 @@ def test_what_was_on_the_way_in_the_loop_is_cancelled_where_a_handler_ends_the_p
     thread.join()
     assert caught.value.code == 7
     assert len(cancelled) == 1
+
+
+def test_a_day_that_lasts_an_hour_longer_is_found_by_its_end(market: Market) -> None:
+    daily = Series("AAPL", "NASDAQ", "1D")
+    market.list_series(daily)
+    day_ms = 24 * 60 * MINUTE_MS
+    market.publish(daily, [0], end_time_ms=T0 + day_ms + 60 * MINUTE_MS)
+    lookup = BusLookup(market.client, market.keys)
+
+    def ended(end_ms: int) -> set[Series]:
+        return set(lookup.bars_that_ended("1D", end_ms, lambda series: True))
+
+    assert ended(T0 + day_ms + 60 * MINUTE_MS) == {daily}
+    assert ended(T0 + day_ms) == set()
