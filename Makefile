@@ -7,7 +7,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench soak chaos simulate clean lock
+.PHONY: demo test check bench soak chaos group-chaos simulate clean lock
 
 demo: $(RUN)
 	@$(BIN)/tvbus demo
@@ -32,6 +32,11 @@ soak: $(DEV)
 # Random faults upon publishers, consumer, Redis, network and TradingView; SEED=7 draws the same again.
 chaos: $(DEV)
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# Members of a group come, go, die and sleep while a hundred series flow; SEED as above.
+SECONDS ?= 120
+group-chaos: $(DEV)
+	$(BIN)/python -m tests.group_chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # A thousand runs in virtual time, and the hunt for every planted bug; SEEDS=50 for fewer.
 SEEDS ?= 1000

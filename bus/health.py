@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
@@ -28,7 +28,7 @@ class HealthServer:
     Raises SettingsInvalid where the address cannot be used.
     """
 
-    def __init__(self, listen: str, check: Check, metrics: Collector) -> None:
+    def __init__(self, listen: str, check: Check, *metrics: Collector) -> None:
         host, _, port = listen.rpartition(":")
         handler = _handler(check, metrics)
         try:
@@ -66,9 +66,10 @@ def _server_kind(host: str) -> type[_Server]:
     return _Server6 if ":" in host else _Server
 
 
-def _handler(check: Check, metrics: Collector) -> type[BaseHTTPRequestHandler]:
+def _handler(check: Check, metrics: Iterable[Collector]) -> type[BaseHTTPRequestHandler]:
     registry = CollectorRegistry()
-    registry.register(metrics)
+    for collector in metrics:
+        registry.register(collector)
 
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_S_MAX

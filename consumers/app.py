@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import random
 import re
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
 from bus import logs
-from bus.connection import Client, address, connect_reader
+from bus.connection import Client, address, connect_reader, connect_writer
 from bus.errors import BusUnreachable
 from bus.settings import BusSettings
 from consumers.core.backoff import BUS_BACKOFF, HANDLER_BACKOFF, Backoff
-from consumers.core.patterns import Pattern
+from consumers.core.lanes import LANE_PREFETCH_MAX
+from consumers.core.policy import ATTEMPTS_DEFAULT, FailurePolicy, Policy
 from consumers.core.start import Start
 from consumers.errors import HandlerInvalid, UsageError
-from consumers.shell.attach import Attacher
+from consumers.registry import Registry
 from consumers.shell.bus import Bus
-from consumers.shell.catalogue import Catalogue
-from consumers.shell.group import RELEASED, Group
-from consumers.shell.reader import Reader
+from consumers.shell.calling import Caller
+from consumers.shell.forming import FormingReader
+from consumers.shell.lookup import BusLookup
+from consumers.shell.membership import LEASE_MS
+from consumers.shell.reading import reader_of
+from consumers.shell.signals import stopping_by_signal
 from consumers.shell.threads import Counts, Desk, Tuning
-from consumers.shell.worker import Handler, Subscription, Worker
+from consumers.shell.worker import Worker
 from consumers.target import is_importing
 
 log = structlog.get_logger("consumers")
@@ -40,15 +41,13 @@ log = structlog.get_logger("consumers")
 STOP_MS_MAX: Final = 5_000
 """How long a stop waits for the server after the bar in hand is finished."""
 
+LEASE_MS_MIN: Final = 500
+LEASE_MS_MAX: Final = 600_000
+
 _NAME: Final = re.compile(r"[!-z|~]{1,128}")
-_STOP_SIGNALS: Final = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
-)
-
-F = TypeVar("F", bound=Handler)
 
 
-class Consumer:
+class Consumer(Registry):
     """A member of a consumer group: calls functions with the closed bars they want.
 
         app = Consumer(group="my-strategy", start="newest")
@@ -59,19 +58,13 @@ class Consumer:
 
         app.run()
 
-    Every bar is handled at least once, and is acknowledged only after its
-    handlers returned. A handler that raises is called again with the same bar,
-    after growing waits and without end; its series waits, the others go on.
+    Every bar is handled at least once and in the order of its series, and is
+    acknowledged only after its handlers returned. Start more processes with the
+    same group to share the series: each series has one active member, and those
+    of a member that dies are taken over within `lease_ms`.
 
-    With one process in the group the bars of a series come in order, also after
-    a crash: what was left unfinished comes first. **Several processes of one
-    group compete for the bars**: each bar goes to one of them, so they share
-    the work but the order within a series is not kept, and `gap.seen` is told
-    at debug level only. Use one process per group where order matters.
-
-    Give `name` (unique in the group, the same after each restart) where a crash
-    must not cost a wait: a process takes up its own unfinished bars at once,
-    those of a vanished other name after `Tuning.claim_idle_ms`.
+    An entry whose handler raises is handed over again after growing waits; its
+    series waits, the others go on. See `failure` for its end.
     """
 
     def __init__(
@@ -83,9 +76,13 @@ class Consumer:
         *,
         state_dir: Path | None = None,
         name: str | None = None,
+        unordered: bool = False,
+        lease_ms: int = LEASE_MS,
+        failure: FailurePolicy = "dead-letter",
+        attempts: int = ATTEMPTS_DEFAULT,
+        retry: Backoff = HANDLER_BACKOFF,
         wait: bool = True,
         tuning: Tuning | None = None,
-        retry: Backoff = HANDLER_BACKOFF,
     ) -> None:
         """Describe the consumer; nothing is connected before `run`.
 
@@ -93,19 +90,28 @@ class Consumer:
         counts for each series that the group sees for the first time, and
         without it such a series is an error. Afterwards the group's own position
         counts. `redis_url`, `prefix` and `state_dir` come from the settings when not given.
-        With `wait=False`, `run` raises BusUnreachable when no bus is there at the
-        start; otherwise it waits for one.
+        `name` is this member's, unique in the group. With `unordered` the members
+        compete for single bars: for work where neither order nor gaps matter.
 
-        Raises UsageError or SettingsInvalid.
+        `failure` says what becomes of an entry that failed `attempts` times, counted
+        by the server over restarts and members: `dead-letter` keeps it aside with
+        the reason, `skip` logs it and goes on, `stop` ends `run` with HandlerFailed,
+        `retry-forever` is what it says. An error whose `retryable` is True, such as
+        SinkUnavailable, is waited out and costs no attempt; one whose `retryable` is
+        False, such as SinkRejected, gets no second one. `retry` is the waits between.
+
+        With `wait=False`, `run` raises BusUnreachable when no bus is there at the
+        start; otherwise it waits for one. Raises UsageError or SettingsInvalid.
         """
+        super().__init__(unordered=unordered)
         self.group = _checked_name("group", group)
         self.name = _checked_name("name", name or f"{socket.gethostname()}-{os.getpid()}")
+        self.policy = Policy(failure, attempts, retry)
+        self._lease_ms = _checked_lease(lease_ms)
         self._start = None if start is None else Start.parse(start)
-        self._bus = Bus.find(redis_url, prefix, state_dir)
+        self.bus = Bus.find(redis_url, prefix, state_dir)
         self._wait = wait
         self._tuning = tuning or Tuning()
-        self._retry = retry
-        self._subscriptions: list[Subscription] = []
         self._desk = Desk()
 
     @property
@@ -118,23 +124,14 @@ class Consumer:
         """Why nothing comes from the bus now; empty while all is well."""
         return self._desk.bus_trouble
 
-    def on(self, *patterns: str) -> Callable[[F], F]:
-        """Register a function for series named or matched by patterns (`*-BINANCE-1m`).
-
-        A series that several functions want is handed to each, in the order of
-        registration. Patterns compare case-sensitively with the text form of the
-        series in the catalogue; new ones that match are picked up within 2 s.
-        Raises PatternInvalid or HandlerInvalid.
-        """
-        if not patterns or not all(isinstance(x, str) for x in patterns):
-            raise HandlerInvalid('name a series: @app.on("BTCUSDT-BINANCE-1m")')
-        parsed = [Pattern.parse(x) for x in patterns]
-
-        def register(handler: F) -> F:
-            self._subscriptions += _subscribe(parsed, handler)
-            return handler
-
-        return register
+    @contextmanager
+    def served_by(self, desk: Desk) -> Iterator[None]:
+        """Let another desk be this consumer's for a while: for tests."""
+        before, self._desk = self._desk, desk
+        try:
+            yield
+        finally:
+            self._desk = before
 
     def stop(self) -> None:
         """Ask `run` to return after the bar in hand. Any thread may call it."""
@@ -152,9 +149,9 @@ class Consumer:
                 'app.run() must not run on import: put it under if __name__ == "__main__"'
             )
         self._set_up_logs()
-        if not self._subscriptions:
+        if not self.subscriptions.every:
             raise HandlerInvalid('no handler: decorate a function with @app.on("…")')
-        with self._signals():
+        with stopping_by_signal(self._desk.stop):
             client = self._connect()
             if client is None:
                 return
@@ -173,27 +170,56 @@ class Consumer:
             logs.configure(settings.log_format, settings.log_level, sys.stderr, hooks=False)
 
     def _serve(self, client: Client) -> None:
-        desk, keys = self._desk, self._bus.keys
-        group = Group(client, self.group, self.name, keys.dead(self.group))
-        attacher = Attacher(
+        desk, keys = self._desk, self.bus.keys
+        desk.lanes.lane_prefetch_max = max(LANE_PREFETCH_MAX, self.subscriptions.batch_max)
+        reader = reader_of(
             desk,
-            group,
-            Catalogue(client, keys.catalogue),
+            client,
             keys,
-            [x.pattern for x in self._subscriptions],
-            self._start,
-            self._tuning,
+            group=self.group,
+            member=self.name,
+            wishes=self.subscriptions.wishes,
+            start=self._start,
+            tuning=self._tuning,
+            lease_ms=self._lease_ms,
+            unordered=self.unordered,
         )
-        reader = Reader(desk, group, attacher, self._tuning)
         thread = threading.Thread(target=reader.run, name="tvbus-reader", daemon=True)
         log.info("consumer.started", group=self.group, name=self.name)
         thread.start()
         try:
-            Worker(desk, self._subscriptions, self._retry).run()
+            with self._forming():
+                self._work()
         finally:
             desk.close()
             thread.join(STOP_MS_MAX / 1000)
             log.info("consumer.stopped", group=self.group, handled=desk.counts.handled)
+
+    @contextmanager
+    def _forming(self) -> Iterator[None]:
+        """Read bars in progress in a thread of their own, where somebody wants them."""
+        if not self.subscriptions.wishes.forming:
+            yield
+            return
+        client = connect_reader(self.bus.url())
+        reader = FormingReader(self._desk, client, self.bus.keys, self.subscriptions)
+        thread = threading.Thread(target=reader.run, name="tvbus-forming", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            reader.stop()
+            thread.join(STOP_MS_MAX / 1000)
+            client.close()
+
+    def _work(self) -> None:
+        client = connect_writer(self.bus.url())
+        try:
+            lookup = BusLookup(client, self.bus.keys)
+            caller = Caller(self.group, self._desk.clock, lookup)
+            Worker(self._desk, self.subscriptions, caller, self.policy).run()
+        finally:
+            client.close()
 
     def _connect(self) -> Client | None:
         """Return a client once a bus is there, None where the stop came first."""
@@ -201,7 +227,7 @@ class Consumer:
         rng = random.Random()  # noqa: S311 - spreads retries, guards nothing
         while not self._desk.stopping:
             try:
-                self._bus.open().close()
+                self.bus.open().close()
             except BusUnreachable as error:
                 if not self._wait:
                     raise
@@ -210,7 +236,7 @@ class Consumer:
                     log.warning("bus.awaited", error=str(error))
                 self._pause(BUS_BACKOFF.wait_ms(failures, rng))
                 continue
-            url = self._bus.url()
+            url = self.bus.url()
             log.info("bus.found", address=address(url))
             return connect_reader(url)
         return None
@@ -221,41 +247,15 @@ class Consumer:
         while not self._desk.stopping and (left_ms := end_ms - clock.monotonic_ms()) > 0:
             self._desk.worker_bell.wait(left_ms)
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn the first SIGTERM, SIGINT or SIGHUP into a stop, where signals can be had."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = {x: signal.getsignal(x) for x in _STOP_SIGNALS}
 
-        def restore() -> None:
-            for number, action in previous.items():
-                signal.signal(number, action)
-
-        def on_signal(_number: int, _frame: FrameType | None) -> None:
-            restore()
-            self._desk.stop()
-
-        for number in _STOP_SIGNALS:
-            if previous[number] is not signal.SIG_IGN:  # nohup wants to go on
-                signal.signal(number, on_signal)
-        try:
-            yield
-        finally:
-            restore()
-
-
-def _subscribe(patterns: list[Pattern], handler: Handler) -> list[Subscription]:
-    if not callable(handler):
-        raise HandlerInvalid(f"a handler must be a function that takes a bar, was {handler!r}")
-    if inspect.iscoroutinefunction(handler):
-        raise HandlerInvalid(f"a handler must be a plain function, {handler!r} is async")
-    return [Subscription(x, handler) for x in patterns]
+def _checked_lease(lease_ms: int) -> int:
+    if not LEASE_MS_MIN <= lease_ms <= LEASE_MS_MAX:
+        raise UsageError(f"lease_ms must be {LEASE_MS_MIN} to {LEASE_MS_MAX}, was {lease_ms!r}")
+    return lease_ms
 
 
 def _checked_name(what: str, value: str) -> str:
-    if not _NAME.fullmatch(value) or (what == "name" and value == RELEASED):
+    if not _NAME.fullmatch(value):
         raise UsageError(
             f"{what} must be 1 to 128 printable ASCII characters without white space "
             f"or braces, was {value!r}"

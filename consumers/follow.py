@@ -55,7 +55,7 @@ def follow(
     bus.open().close()
     client = connect_reader(bus.url())
     catalogue = Catalogue(client, bus.keys.catalogue)
-    watch = _Watch(client, bus.keys, catalogue, wanted, rule, forming)
+    watch = Watch(client, bus.keys, catalogue, wanted, rule, forming)
     try:
         while not stopped():
             yield from watch.read()
@@ -64,7 +64,9 @@ def follow(
 
 
 @dataclass(slots=True)
-class _Watch:
+class Watch:
+    """What is read of which stream next."""
+
     client: Client
     keys: Keys
     catalogue: Catalogue

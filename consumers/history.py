@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus.connection import Client
 from consumers.core.times import parse_time_ms
-from consumers.errors import EntryInvalid, FrameUnavailable, UsageError
+from consumers.errors import EntryInvalid, UsageError
 from consumers.shell.bus import Bus
+from consumers.shell.frames import frame_by_time, require_frames
 from consumers.shell.streams import Entry, backwards, forwards
 from publisher.wire import Bar, EntryMalformed, Series, decode_bar
 
@@ -28,6 +30,7 @@ def read_bars(
     corrected: bool = True,
     redis_url: str | None = None,
     prefix: str | None = None,
+    state_dir: Path | None = None,
 ) -> list[Bar]:
     """Return the closed bars of a series that open from `start` up to, not including, `end`.
 
@@ -40,7 +43,7 @@ def read_bars(
     low, high = _range(start, end)
     if last is not None and last < 1:
         raise UsageError(f"last must be at least 1, was {last!r}")
-    bus = Bus.find(redis_url, prefix)
+    bus = Bus.find(redis_url, prefix, state_dir)
     client = bus.open()
     try:
         key = bus.keys.bars(wanted)
@@ -66,27 +69,25 @@ def read_frame(
     corrected: bool = True,
     redis_url: str | None = None,
     prefix: str | None = None,
+    state_dir: Path | None = None,
 ) -> pd.DataFrame:
     """Return what `read_bars` returns as a DataFrame, indexed by open time in UTC.
 
     Columns are open, high, low, close and volume, all floats; a missing volume
     is NaN. Raises FrameUnavailable where pandas is not installed.
     """
-    try:
-        import pandas as pd  # noqa: PLC0415 - an extra, loaded only where it is used
-    except ImportError as error:
-        raise FrameUnavailable(
-            "read_frame needs pandas: install it with `pip install 'tvbus[pandas]'`"
-        ) from error
+    require_frames("read_frame")
     bars = read_bars(
-        series, start, end, last=last, corrected=corrected, redis_url=redis_url, prefix=prefix
+        series,
+        start,
+        end,
+        last=last,
+        corrected=corrected,
+        redis_url=redis_url,
+        prefix=prefix,
+        state_dir=state_dir,
     )
-    columns = {
-        name: pd.array([getattr(bar, name) for bar in bars], dtype="float64")
-        for name in ("open", "high", "low", "close", "volume")
-    }
-    opened = pd.to_datetime([bar.open_time_ms for bar in bars], unit="ms", utc=True)
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(opened, name="open_time"))
+    return frame_by_time(bars)
 
 
 def _range(start: Time | None, end: Time | None) -> tuple[str, str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 from consumers.errors import TargetInvalid
-from consumers.shell.worker import Handler
 
 _importing = False
 
@@ -18,7 +17,7 @@ def is_importing() -> bool:
     return _importing
 
 
-def load_target(text: str) -> Handler:
+def load_target(text: str) -> Callable[..., object]:
     """Return the function that `module:function` names.
 
     The module is looked for on the import path and in the current directory,
@@ -39,7 +38,7 @@ def load_target(text: str) -> Handler:
     if not callable(found):
         kind = type(found).__name__
         raise TargetInvalid(f"target {text!r}: {path!r} is not a function but a {kind}")
-    return cast(Handler, found)
+    return found
 
 
 def _import(name: str, text: str) -> object:

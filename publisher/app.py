@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from prometheus_client.registry import Collector
 
 from bus.connection import address, connect_reader, connect_writer
 from publisher.access import Access
@@ -27,6 +28,8 @@ from publisher.shell.clock import SystemClock
 from publisher.shell.commands import CommandReader
 from publisher.shell.health import HealthPort
 from publisher.shell.lease import RedisLease
+from publisher.shell.search import SymbolSearch
+from publisher.shell.search_worker import SearchWorker
 from publisher.shell.store import RedisStore, Retention
 from publisher.shell.token_worker import TokenWorker
 from publisher.shell.transport import WebSocketTransport
@@ -52,10 +55,16 @@ class _Running:
 
 
 def run(
-    settings: PublisherSettings, redis_url: str, stop: threading.Event, *, wait: bool = True
+    settings: PublisherSettings,
+    redis_url: str,
+    stop: threading.Event,
+    *,
+    wait: bool = True,
+    metrics: Sequence[Collector] = (),
 ) -> None:
     """Publish until told to stop, standing by while another publisher holds the lease.
 
+    `metrics` are served beside the publisher's own.
     Raises StoreUnavailable if the bus cannot be reached and `wait` is False, and
     SignInError where only a person can help.
     """
@@ -69,7 +78,7 @@ def run(
     running = _Running()
     parts = _Parts(settings, redis_url, clock, rng, keys, store, lease)
     access = build_access(settings, redis_url)
-    health = HealthPort(settings.listen, running.status, clock.monotonic_ms)
+    health = HealthPort(settings.listen, running.status, clock.monotonic_ms, metrics)
     try:
         _await_bus(store, redis_url, stop, rng, wait=wait)
         _take_turns(parts, access, running, stop)
@@ -93,20 +102,36 @@ class _Parts:
 
 def _take_turns(parts: _Parts, access: Access, running: _Running, stop: threading.Event) -> None:
     """Stand by until the lease is had, publish until it is lost, and again."""
-    before: list[Publication] = []
+    before: list[Series] = []
     while not stop.is_set():
         token = _await_lease(parts.lease, stop)
         if token is None:
             return
-        try:
-            wanted = _wanted(parts.settings.series, parts.store, before)
-        except StoreError as error:
-            log.warning("catalogue.unreadable", reason=str(error))
-            with contextlib.suppress(StoreError):
-                parts.lease.release(token)
-            stop.wait(ACQUIRE_MS / 1000)
-            continue
-        before = _publish(parts, access, running, stop, wanted=wanted, token=token)
+        before = _take_turn(parts, access, running, stop, before=before, token=token)
+
+
+def _take_turn(
+    parts: _Parts,
+    access: Access,
+    running: _Running,
+    stop: threading.Event,
+    *,
+    before: list[Series],
+    token: int,
+) -> list[Series]:
+    """Publish until the lease is lost; return what is published by command then.
+
+    Names alone: nothing of what was heard is kept while standing by.
+    """
+    try:
+        wanted = _wanted(parts.settings.series, parts.store, before)
+    except StoreError as error:
+        log.warning("catalogue.unreadable", reason=str(error))
+        with contextlib.suppress(StoreError):
+            parts.lease.release(token)
+        stop.wait(ACQUIRE_MS / 1000)
+        return before
+    return _publish(parts, access, running, stop, wanted=wanted, token=token)
 
 
 def _publish(
@@ -117,12 +142,14 @@ def _publish(
     *,
     wanted: Sequence[Publication],
     token: int,
-) -> list[Publication]:
-    """Publish with this fencing token; return what was published when it was lost."""
+) -> list[Series]:
+    """Publish with this fencing token; return what is published by command at the end."""
     inbox: queue.Queue[Fact] = queue.Queue(INBOX_MAX)
     make = partial(WebSocketTransport, parts.settings.ws_url, ORIGIN, parts.clock, inbox)
     tokens = TokenWorker(access.obtain, parts.clock, inbox, access.stamp)
-    ports = Ports(parts.clock, tokens, Transports(make), parts.store, parts.lease, parts.rng)
+    searcher = SearchWorker(SymbolSearch(parts.settings.search_url, ORIGIN).find, inbox)
+    transports = Transports(make)
+    ports = Ports(parts.clock, tokens, transports, parts.store, parts.lease, searcher, parts.rng)
     running.engine = engine = Engine(ports, _policy(parts.settings), inbox, wanted, token)
     reading = threading.Event()
     client = connect_reader(parts.redis_url)
@@ -136,10 +163,11 @@ def _publish(
         raise
     finally:
         tokens.stop()
+        searcher.stop()
         reading.set()
         client.close()
     running.engine = None
-    return engine.publications
+    return engine.commanded
 
 
 def _policy(settings: PublisherSettings) -> Policy:
@@ -155,7 +183,7 @@ def _policy(settings: PublisherSettings) -> Policy:
 
 
 def _wanted(
-    configured: Sequence[Series], store: RedisStore, before: Sequence[Publication] = ()
+    configured: Sequence[Series], store: RedisStore, before: Sequence[Series] = ()
 ) -> list[Publication]:
     """Return what to publish: the settings' series and those subscribed by command.
 
@@ -170,7 +198,7 @@ def _wanted(
         # What the settings name does not need the catalogue.
         log.error("catalogue.refused", reason=str(error))
         return [Publication(series, "settings") for series in configured]
-    kept = [p.series for p in before if p.wanted_by == "command" and p.series not in listed]
+    kept = [series for series in before if series not in listed]
     if kept:
         log.warning("series.restored", count=len(kept), reason="the catalogue lost them")
     wanted = [Publication(series, "command") for series in kept]

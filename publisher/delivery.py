@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from publisher.answers import Reply
 from publisher.core.backoff import Backoff
 from publisher.errors import Fenced, StoreError, StoreRefused, StreamDiverged
 from publisher.ports import Appended, Batch, Clock, Store
 from publisher.publication import Publication
 from publisher.wire import Bar, Series
+from publisher.wire.answers import Reply
 
 BATCH_BARS_MAX: Final = 128
 """Bars in one script call; more would hold the server for over a millisecond."""

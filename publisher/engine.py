@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from publisher.bus_watch import BusWatch
-from publisher.commands import Answer
 from publisher.core.barriers import Barriers
 from publisher.core.budget import REQUESTS_PER_HOUR_MAX, Budget
 from publisher.core.pacing import Pace
@@ -36,12 +35,16 @@ from publisher.ports import (
     CommandRefused,
     Fact,
     Ports,
+    SearchEnded,
 )
 from publisher.publication import Publication
 from publisher.roster import Roster
+from publisher.searches import Searches
 from publisher.status import Status
 from publisher.watching import Watch
-from publisher.wire import Bar
+from publisher.wire import Bar, Series
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 
 INBOX_MAX: Final = 10_000
 """Messages from TradingView that may wait for the engine."""
@@ -105,6 +108,7 @@ class Engine:
             policy.settle_ms,
             bars_max=lambda: self._roster.limits.bars if self._roster.limits else None,
         )
+        self._searches = Searches(ports.searcher, self._delivery, self.notes)
         self._dialogue = self._new_dialogue()
         self._barriers = Barriers(policy.settle_ms)
         self._renew_at_ms = 0
@@ -131,9 +135,10 @@ class Engine:
         )
 
     @property
-    def publications(self) -> list[Publication]:
-        """What is published, as far as this engine got."""
-        return list(self._roster.publications.values())
+    def commanded(self) -> list[Series]:
+        """What is published by command, as far as this engine got."""
+        publications = self._roster.publications.values()
+        return [p.series for p in publications if p.wanted_by == "command"]
 
     def run(self, stop: threading.Event) -> None:
         """Publish until told to stop.
@@ -164,6 +169,7 @@ class Engine:
             self._dialogue.expire(now_ms, drained_ms)
         self._dialogue.speak(now_ms)
         self._roster.look_again(now_ms)
+        self._searches.expire(now_ms)
         self._flush(now_ms)
         self.status = self._new_status()
 
@@ -186,15 +192,24 @@ class Engine:
     def _take(self, fact: Fact) -> None:
         match fact:
             case Commanded():
-                if fact.command.action == "history":
-                    self._histories.accept(fact.command, self._ports.clock.monotonic_ms())
-                else:
-                    self._roster.obey(fact.command)
+                self._obey(fact.command)
                 self._delivery.note_commands_read(fact.entry_id)
             case CommandRefused():
                 self._refuse_command(fact)
+            case SearchEnded():
+                self._searches.hear(fact, self._ports.clock.monotonic_ms())
             case _:
                 self._dialogue.take(fact)
+
+    def _obey(self, command: Command) -> None:
+        now_ms = self._ports.clock.monotonic_ms()
+        match command.action:
+            case "history":
+                self._histories.accept(command, now_ms)
+            case "search":
+                self._searches.accept(command, now_ms)
+            case _:
+                self._roster.obey(command)
 
     def _refuse_command(self, fact: CommandRefused) -> None:
         self.notes.tell("command.refused", level="warning", reason=fact.reason)
@@ -253,6 +268,7 @@ class Engine:
         publications = self._roster.publications
         self.notes.tell("publisher.stopped")
         self._histories.stop()
+        self._searches.stop()
         deadline_ms = self._ports.clock.monotonic_ms() + STOP_FLUSH_MS_MAX
         while (now_ms := self._ports.clock.monotonic_ms()) < deadline_ms:
             self._flush(now_ms)

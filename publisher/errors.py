@@ -18,7 +18,6 @@ PublisherError (retryable = False)
 ├ SeriesError                       this series only; the others live
 │ ├ SymbolUnknown
 │ └ SeriesRefused
-├ RequestRefused                    the running publisher does not do what was asked of it
 └ StoreError                        the bus
   ├ StoreUnavailable*               not done; try again
   ├ AppendUnknown*                  the reply was lost: try again with the same ID
@@ -117,10 +116,6 @@ class SymbolUnknown(SeriesError):
 
 class SeriesRefused(SeriesError):
     """TradingView knows the symbol and refuses the series."""
-
-
-class RequestRefused(PublisherError):
-    """The running publisher said no to a request; its message says why."""
 
 
 class StoreError(PublisherError):

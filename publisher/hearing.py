@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Final
 
-from publisher.core import bars as decided
+from publisher.core import decisions as decided
 from publisher.core import session as heard
 from publisher.core.delays import SUSPICIOUS_MS, stated_delay
 from publisher.core.session import Session

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from publisher.commands import Answer, Code, Command, code_of
+from publisher.codes import code_of
 from publisher.core import session as heard
-from publisher.core.bars import UNANSWERED_MAX, AskMore, Moment, Reload
+from publisher.core.bars import UNANSWERED_MAX
 from publisher.core.budget import Budget
+from publisher.core.decisions import AskMore, Moment, Reload
 from publisher.core.history import Fetched, HistoryFill, Span
 from publisher.core.session import Session
 from publisher.delivery import Delivery
@@ -29,6 +30,8 @@ from publisher.history_request import (
 from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.wire import Series, SeriesInvalid
+from publisher.wire.answers import Answer, Code
+from publisher.wire.commands import Command
 
 WAITING_MAX: Final = 8
 """Requests that may wait while one is worked on."""

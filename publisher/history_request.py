@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from publisher.answers import CHUNK_BARS_MAX, Chunk, HistoryBar, Progress
-from publisher.commands import Answer, Code, Command
 from publisher.core.backoff import Backoff
 from publisher.core.budget import Budget
 from publisher.core.history import Fetched, HistoryFill
 from publisher.core.session import Session
 from publisher.notes import Notes
 from publisher.wire import Bar, Series
+from publisher.wire.answers import CHUNK_BARS_MAX, Answer, Chunk, Code, HistoryBar, Progress
+from publisher.wire.commands import Command
 
 RETRY_BASE_MS: Final = 1_000
 RETRY_MS_MAX: Final = 15_000

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from publisher.answers import Reply
-from publisher.commands import Command
-from publisher.core.bars import StreamEnd
+from publisher.core.decisions import StreamEnd
+from publisher.core.search import Query, Results
 from publisher.core.tokens import Token
 from publisher.errors import PublisherError, StoreError
 from publisher.wire import Bar, Series, Summary
+from publisher.wire.answers import Reply
+from publisher.wire.commands import Command
 
 RENEW_MS: Final = 1_000
 """How often the holder of a lease renews it."""
@@ -90,7 +91,24 @@ class TokenDenied:
     error: PublisherError
 
 
-Fact = Connected | Received | Disconnected | Commanded | CommandRefused | TokenGranted | TokenDenied
+@dataclass(frozen=True, slots=True)
+class SearchEnded:
+    """A search found something, or nothing, or could not be made."""
+
+    request: str
+    outcome: Results | PublisherError
+
+
+Fact = (
+    Connected
+    | Received
+    | Disconnected
+    | Commanded
+    | CommandRefused
+    | TokenGranted
+    | TokenDenied
+    | SearchEnded
+)
 
 
 class TokenSource(Protocol):
@@ -105,6 +123,14 @@ class TokenSource(Protocol):
 
     def changed(self) -> bool:
         """Tell whether a person signed in, or out, since a token was obtained last."""
+        ...
+
+
+class Searcher(Protocol):
+    """The way to TradingView's symbol search; facts of it come through the engine's inbox."""
+
+    def search(self, request: str, query: Query) -> None:
+        """Begin to search, after those that wait; SearchEnded follows. Never blocks."""
         ...
 
 
@@ -218,4 +244,5 @@ class Ports:
     transport: Transport
     store: Store
     lease: Lease
+    searcher: Searcher
     rng: random.Random

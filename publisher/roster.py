@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from publisher.commands import Answer, Command, code_of
-from publisher.core import bars as decided
+from publisher.codes import code_of
 from publisher.core.barriers import Member
+from publisher.core.bars import Ledger
+from publisher.core.decisions import StreamEnd
 from publisher.core.pacing import Pace
 from publisher.core.session import Session
 from publisher.core.tokens import Limits
@@ -17,6 +18,8 @@ from publisher.notes import Notes
 from publisher.ports import Ports
 from publisher.publication import SERIES_MAX, Publication
 from publisher.wire import DAY_MS, Series, SeriesInvalid, SeriesState
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 
 FILLS_MAX: Final = 8
 """Series whose history is on the way at the same time; bounds memory and pace."""
@@ -212,7 +215,7 @@ class Roster:
             )
             self.refuse(publication, error, now_ms)
             return False
-        publication.ledger = decided.Ledger(series, end, self._first_fill_bars(series))
+        publication.ledger = Ledger(series, end, self._first_fill_bars(series))
         publication.correction_ms = end.correction_ms
         publication.doubted = False
         return True
@@ -227,7 +230,7 @@ class Roster:
             return self._history_bars
         return min(self._history_bars, self.limits.bars)
 
-    def _stream_end(self, publication: Publication, now_ms: int) -> decided.StreamEnd | None:
+    def _stream_end(self, publication: Publication, now_ms: int) -> StreamEnd | None:
         try:
             return self._ports.store.stream_end(publication.series)
         except StoreRefused as error:

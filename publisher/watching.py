@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from publisher.core.bars import RECENT_BARS_MAX, Moment
+from publisher.core.bars import RECENT_BARS_MAX
+from publisher.core.decisions import Moment
 from publisher.core.hours import read_hours
 from publisher.core.messages import SymbolInfo
 from publisher.notes import Notes

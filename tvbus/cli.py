@@ -10,6 +10,7 @@ import typer
 
 from tvbus.commands import (
     consume,
+    dead,
     demo,
     doctor,
     history,
@@ -44,6 +45,7 @@ app.command("subscribe")(subscribe.subscribe)
 app.command("unsubscribe")(subscribe.unsubscribe)
 app.command("history")(history.command)
 app.command("verify")(verify.command)
+app.add_typer(dead.app, name="dead")
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("search")(search.command)

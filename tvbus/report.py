@@ -3,49 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 from publisher.wire import EntryMalformed, Series, Summary, decode_bar
 from tvbus.shared import Bus
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseReport:
-    """Who publishes."""
-
-    holder: str
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionReport:
-    """As whom TradingView is read, and what the plan allows; None where it is unknown."""
-
-    connected: bool
-    trouble: str | None
-    """Why it is not signed in, or not connected; empty where all is well."""
-    way: str | None
-    plan: str | None
-    expires_ms: int | None
-    """When the token ends, by TradingView's clock."""
-    bars_max: int | None
-    series_max: int | None
-    connections_max: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupReport:
-    """How far a consumer group is in one series."""
-
-    group: str
-    unread: int
-    """Bars not yet handed to the group."""
-    pending: int
-    """Bars handed out and not yet acknowledged."""
-    members: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,37 +32,6 @@ class SeriesReport:
     """Where the data comes from, such as BATS:AAPL."""
     substituted: bool
     """True where that is not what was asked for."""
-    groups: tuple[GroupReport, ...]
-
-
-def lease_of(bus: Bus) -> LeaseReport | None:
-    """Return who holds the publisher's lease, None if nobody does."""
-    known: Any = bus.client.hgetall(bus.keys.publisher)
-    clock: Any = bus.client.time()
-    now_ms = clock[0] * 1000 + clock[1] // 1000
-    if int(known.get(b"expires_ms", 0)) <= now_ms:
-        return None
-    return LeaseReport(known[b"holder"].decode(), int(known[b"token"]))
-
-
-def session_of(bus: Bus, lease: LeaseReport | None) -> SessionReport | None:
-    """Return as whom the holder of the lease reads TradingView, None while it did not say."""
-    line: Any = bus.client.hget(bus.keys.publisher, "session")
-    try:
-        known = orjson.loads(line or b"{}")
-        if lease is None or known.pop("fencing_token") != lease.token:
-            return None
-        return SessionReport(
-            **{field.name: known.get(field.name) for field in fields(SessionReport)}
-        )
-    except (ValueError, KeyError, AttributeError):
-        return None
-
-
-def signin_trouble(bus: Bus) -> str:
-    """Return why the running publisher cannot sign in; empty where nothing hinders it."""
-    session = session_of(bus, lease_of(bus))
-    return session.trouble or "" if session is not None and session.way is None else ""
 
 
 def summaries(bus: Bus) -> list[Summary]:
@@ -137,7 +68,6 @@ def report_series(bus: Bus, line: Summary) -> SeriesReport:
         update_mode=known.get(b"update_mode", b"").decode(),
         source=source,
         substituted=source != known.get(b"name", b"").decode(),
-        groups=_groups(bus, key) if is_stream else (),
     )
 
 
@@ -149,26 +79,3 @@ def _newest(series: Series, entries: Any) -> tuple[int | None, float | None]:
         return int(entry_id.split(b"-")[0]), decode_bar(series, fields).close
     except EntryMalformed:
         return int(entry_id.split(b"-")[0]), None
-
-
-def _groups(bus: Bus, key: str) -> tuple[GroupReport, ...]:
-    infos: Any = bus.client.xinfo_groups(key)
-    reports = []
-    for info in infos:
-        # The server's own lag is null after a group began in the middle; entries
-        # behind the last one delivered are counted instead, which is never null.
-        after = b"(" + info["last-delivered-id"]
-        unread: Any = bus.client.xrange(key, after, "+", count=UNREAD_MAX)
-        reports.append(
-            GroupReport(
-                group=info["name"].decode(),
-                unread=len(unread),
-                pending=int(info["pending"]),
-                members=int(info["consumers"]),
-            )
-        )
-    return tuple(reports)
-
-
-UNREAD_MAX = 10_000
-"""Counting stops here."""

@@ -17,6 +17,7 @@ from bus.connection import Client, address, connect_writer
 from bus.embedded import resolve_url
 from bus.errors import BusUnreachable
 from bus.settings import BusSettings
+from consumers.shell.requests import Requests
 from publisher.wire import Keys
 
 Settings = TypeVar("Settings", bound=BusSettings)
@@ -46,6 +47,11 @@ class Bus:
     client: Client
     keys: Keys
     url: str
+
+    @property
+    def requests(self) -> Requests:
+        """The way to its publisher."""
+        return Requests(self.client, self.keys, self.url)
 
     @classmethod
     def at(cls, url: str, prefix: str = "tv") -> Bus:

@@ -9,12 +9,12 @@ from typing import Final
 
 import structlog
 
-from publisher.commands import Answer
 from publisher.core.search import Query, SearchInvalid, suggest
 from publisher.errors import PublisherError
 from publisher.settings import ORIGIN, WebSettings
 from publisher.shell.search import SymbolSearch
 from publisher.wire import Series, SeriesInvalid
+from publisher.wire.answers import Answer
 
 SUGGEST_S_MAX: Final = 3.0
 """How long one question may take; a suggestion is not worth a long wait."""

@@ -24,13 +24,12 @@ from consumers.core.audit import (
 from consumers.core.comparison import Comparison, Known, compare
 from consumers.core.ids import ZERO, EntryId
 from consumers.core.times import utc_text
-from consumers.errors import GroupUnavailable, StreamRefused
+from consumers.errors import GroupUnavailable, RequestRefused, StreamRefused
+from consumers.shell.requests import new_command
 from consumers.shell.streams import backwards, forwards, translated
-from publisher.answers import HistoryBar
-from publisher.errors import RequestRefused, SymbolUnknown
 from publisher.shell.store import EVENTS_MAX
 from publisher.wire import Bar, EntryMalformed, Series, decode_bar
-from tvbus.fetching import ask_history, history_command
+from publisher.wire.answers import HistoryBar
 from tvbus.shared import Bus
 
 CORRECTIONS_READ_MAX: Final = 20_000
@@ -129,7 +128,7 @@ def verify(bus: Bus, series: Series, *, offline: bool) -> Verdict:
     verdict = Verdict(series)
     try:
         _Check(bus, series, verdict).run(offline=offline)
-    except (StreamRefused, RequestRefused, SymbolUnknown) as error:
+    except (StreamRefused, RequestRefused) as error:
         verdict.reason = " ".join(redact(str(error)).split())
     except (RedisError, GroupUnavailable) as error:
         raise BusUnreachable(f"the bus at {address(bus.url)} failed: {error}") from error
@@ -223,8 +222,8 @@ class _Check:
         return audit.newest
 
     def _compare(self, known: Known) -> None:
-        command = history_command(self._series, None, known.times[0], None)
-        history = ask_history(self._bus, command, lambda _: None)
+        command = new_command("history", self._series, from_ms=known.times[0])
+        history = self._bus.requests.history(command)
         if not history.bars:
             raise RequestRefused(f"history has no bars: {history.message}")
         # By TradingView's clock it may be later than by ours.

@@ -1,36 +1,37 @@
-"""What a consumer says to Redis: everything about one consumer group.
+"""One consumer group in the streams of series, as the holder of their leases sees it.
 
-Several streams in one call share a server; on a cluster each slot group gets
-its own `Group`. Commands of Redis 6.2 only. Every library exception becomes a
-named one here, and nothing is repeated in secret.
+In the stream's group the consumer is called MEMBER#TOKEN, and the highest token among
+its consumers rules: every script checks that first, in the same slot as the stream.
+Commands of Redis 6.2 only. Every library exception becomes a named one here, and
+nothing is repeated in secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
 from bus.connection import Client
+from bus.scripts import Call, Script, run
 from consumers.core.ids import EntryId
 from consumers.core.start import Start
-from consumers.errors import ConsumerError, GroupUnavailable, StreamRefused
-from consumers.shell.streams import (
-    PAGE,
-    Entry,
-    Fields,
-    as_entry,
-    named,
-    start_position,
-    translated,
-)
+from consumers.errors import ConsumerError, GroupUnavailable
+from consumers.shell.replies import created, position, refusal
+from consumers.shell.streams import PAGE, Entry, named, start_position, translated
+from consumers.shell.watch import Watch
+from publisher.wire import Keys
 
-DEAD_LETTERS_MAX: Final = 100_000
-"""About so many dead letters are kept per group; beyond, the oldest go."""
-RELEASED: Final = "released"
-"""Consumer name that holds what a member gave back when it stopped."""
+PORTIONS_MAX: Final = 1_000
+"""Calls of PAGE entries each that one take-over of a stream may need; beyond, it is not now."""
+
+_TAKE_OVER: Final = Script.read("consumers.shell", "fence", "take_over")
+_SERVE: Final = Script.read("consumers.shell", "fence", "serve")
+_RETRY: Final = Script.read("consumers.shell", "fence", "retry")
+_HAND_OVER: Final = Script.read("consumers.shell", "fence", "hand_over")
+_CHECKPOINT: Final = Script.read("consumers.shell", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +40,76 @@ class GroupState:
 
     position: EntryId
     """Everything up to here was delivered and acknowledged."""
+    delivered: EntryId
+    """The highest entry that was delivered to anybody."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """What was taken over in one stream."""
+class TakenOver:
+    """A stream that this member's token rules now."""
 
-    entries: list[Entry]
-    trimmed: int
+    position: EntryId
+    """Everything up to here was delivered and acknowledged (by whomever)."""
+    delivered: EntryId
+    """The highest entry that was delivered; those between are own pending ones now."""
+    entries: int
+    """Pending entries that came over from other consumers."""
+    trimmed: tuple[EntryId, ...]
+    """Pending entries that the stream no longer has: acknowledged, never to be handled."""
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An entry given up on."""
+class Serving:
+    """What is asked of one stream."""
 
     key: str
-    entry: EntryId
-    reason: str
-    fields: Fields
+    token: int
+    acks: Sequence[EntryId] = ()
+    cursor: EntryId | None = None
+    """None: new entries. Else own pending ones after this, ZERO for all."""
+    count: int = 0
+    """At most so many; 0: only acknowledge and look whether the stream is still ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one stream gave."""
+
+    entries: list[Entry]
+    """Fields are empty where an own pending entry is no longer in the stream."""
+    attempts: Mapping[EntryId, int] = field(default_factory=dict)
+    """Which attempt a pending entry is at, where it is not the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A stream that is given up cleanly: nothing of it is at a handler any more."""
+
+    key: str
+    token: int
+    acks: Sequence[EntryId] = ()
+    untouched: bool = True
+    """No handler has had the lowest entry left pending since it came to this member (or
+    since its last `raise_attempt`), so the next holder's first try does not count as one
+    more attempt."""
 
 
 class Group:
-    """One consumer group as one member sees it; used by one thread."""
+    """One consumer group as one member sees it; used by one thread.
 
-    def __init__(self, client: Client, group: str, member: str, dead_key: str) -> None:
-        # The library's own reading of this reply loses what was trimmed.
-        client.set_response_callback("XAUTOCLAIM", lambda reply, **_: reply)
+    Several streams in one call go in one round trip. A call raises GroupUnavailable
+    where the server cannot be reached; what is wrong with one stream is told in its
+    place: Fenced, GroupLost (no stream, no group, or a group made anew since
+    `take_over`), StreamRefused (not a stream), GroupUnavailable (not now).
+    """
+
+    def __init__(self, client: Client, keys: Keys, group: str, member: str) -> None:
+        """Take a client for blocking reads; it stays the caller's to close."""
         self._client = client
+        self._keys = keys
+        self._watch = Watch(client)
         self.group = group
         self.member = member
-        self._dead_key = dead_key
 
     def look(self, keys: Sequence[str]) -> list[GroupState | ConsumerError | None]:
         """Tell of each stream where the group stands, None where it does not exist."""
@@ -85,9 +126,8 @@ class Group:
         for line in groups:
             if line["name"] == self.group.encode():
                 delivered = EntryId.parse(line["last-delivered-id"])
-                if isinstance(pending, dict) and pending["min"]:
-                    delivered = min(delivered, EntryId.parse(pending["min"]).before())
-                return GroupState(delivered)
+                lowest = pending["min"] if isinstance(pending, dict) else None
+                return GroupState(position(delivered, lowest), delivered)
         return None
 
     def start_position(self, key: str, start: Start) -> EntryId:
@@ -104,161 +144,149 @@ class Group:
             ("XGROUP", "CREATE", key, self.group, str(position), "MKSTREAM")
             for key, position in positions.items()
         )
-        return {key: _created(reply) for key, reply in zip(positions, replies, strict=True)}
+        return {key: created(reply) for key, reply in zip(positions, replies, strict=True)}
 
-    def read(
-        self,
-        cursors: Mapping[str, EntryId | None],
-        count: int,
-        block_ms: int | None,
-        acks: Mapping[str, Sequence[EntryId]],
-    ) -> dict[str, list[Entry]]:
-        """Acknowledge, then read: after each cursor own pending entries, else new ones.
+    def take_over(self, requests: Mapping[str, int]) -> dict[str, TakenOver | ConsumerError]:
+        """Let this member rule streams (key → token); nobody with a lower token reads on.
 
-        The acknowledgements hold as soon as they arrive, whatever the read does.
+        All that other consumers have pending becomes its own. Delivery counts do not
+        change, but for the lowest entry's: it may have been at a handler, so it counts
+        as tried once more. Doing it again with the same token changes nothing.
         """
-        read: list[Any] = ["XREADGROUP", "GROUP", self.group, self.member, "COUNT", count]
-        read += [] if block_ms is None else ["BLOCK", block_ms]
-        after = [">" if cursor is None else str(cursor) for cursor in cursors.values()]
-        replies = self._pipeline([*self._acks(acks), (*read, "STREAMS", *cursors, *after)])
-        for reply in replies[:-1]:
-            _raise_if_down(reply)
-        streams = _checked(replies[-1])
-        return {key.decode(): [as_entry(x) for x in entries] for key, entries in streams}
+        taken: dict[str, TakenOver | ConsumerError] = {}
+        moved = dict.fromkeys(requests, 0)
+        trimmed: dict[str, list[EntryId]] = {key: [] for key in requests}
+        left = list(requests)
+        for _ in range(PORTIONS_MAX):
+            calls = [self._call(_TAKE_OVER, key, requests[key], PAGE) for key in left]
+            for key, reply in zip(list(left), self._run(calls), strict=True):
+                if isinstance(reply, ConsumerError):
+                    taken[key] = reply
+                    left.remove(key)
+                    continue
+                _, is_done, number, gone, delivered, lowest = reply
+                moved[key] += number
+                trimmed[key] += map(EntryId.parse, gone)
+                if is_done:
+                    end = EntryId.parse(delivered)
+                    gone = tuple(sorted(trimmed[key]))
+                    taken[key] = TakenOver(position(end, lowest), end, moved[key], gone)
+                    left.remove(key)
+            if not left:
+                break
+        for key in left:
+            taken[key] = GroupUnavailable(f"{key} has more pending than goes at once")
+        return taken
 
-    def acknowledge(self, acks: Mapping[str, Sequence[EntryId]]) -> None:
-        """Acknowledge entries."""
-        for reply in self._pipeline(self._acks(acks)):
-            _raise_if_down(reply)
+    def serve(self, requests: Sequence[Serving]) -> list[Served | ConsumerError]:
+        """Acknowledge and read each stream, where it is still ours; never blocks.
 
-    def _acks(self, acks: Mapping[str, Sequence[EntryId]]) -> list[tuple[Any, ...]]:
-        return [("XACK", key, self.group, *map(str, ids)) for key, ids in acks.items() if ids]
-
-    def claim(self, keys: Sequence[str], idle_ms: int, count: int) -> dict[str, Claimed]:
-        """Take over entries that their holders have not touched for so long, to handle now."""
-        claimed = {}
-        for key, (entries, trimmed) in self._autoclaim(keys, idle_ms, count, ()).items():
-            claimed[key] = Claimed([_entry_from_pairs(x) for x in entries], trimmed)
-        return claimed
-
-    def take_over(self, keys: Sequence[str], idle_ms: int) -> dict[str, tuple[int, int]]:
-        """Make such entries own pending ones; tell how many, and how many were trimmed."""
-        replies = self._autoclaim(keys, idle_ms, PAGE, ("JUSTID",))
-        return {key: (len(entries), trimmed) for key, (entries, trimmed) in replies.items()}
-
-    def _autoclaim(
-        self, keys: Sequence[str], idle_ms: int, count: int, options: tuple[str, ...]
-    ) -> dict[str, tuple[list[Any], int]]:
-        who = (self.group, self.member, idle_ms, "0-0", "COUNT", count, *options)
-        replies = self._pipeline(("XAUTOCLAIM", key, *who) for key in keys)
-        found = {}
-        for key, reply in zip(keys, replies, strict=True):
-            _, entries, *deleted = _checked(reply)
-            present = [x for x in entries if x is not None]
-            trimmed = len(entries) - len(present) + (len(deleted[0]) if deleted else 0)
-            found[key] = (present, trimmed)
-        return found
-
-    def others_hold(self, key: str, barrier: EntryId | None) -> EntryId | None:
-        """Return the highest entry up to the barrier that another member holds."""
-        end = "+" if barrier is None else str(barrier)
-        with translated():
-            lines = self._client.xpending_range(key, self.group, "-", end, PAGE)
-        own = self.member.encode()
-        held = [cast(bytes, x["message_id"]) for x in lines if x["consumer"] != own]
-        return EntryId.parse(held[-1]) if held else None
-
-    def other_members(self, keys: Sequence[str], idle_ms: int) -> dict[str, bool]:
-        """Tell of each stream whether another member was there within this time."""
-        replies = self._pipeline(("XINFO CONSUMERS", key, self.group) for key in keys)
-        own = {self.member.encode(), RELEASED.encode()}
-        return {
-            key: any(x["name"] not in own and x["idle"] < idle_ms for x in _checked(reply))
-            for key, reply in zip(keys, replies, strict=True)
-        }
-
-    def keep(self, held: Mapping[str, Iterable[EntryId]]) -> None:
-        """Show that this member is still at work on these entries."""
-        self._claim_own(held, self.member, ())
-
-    def release(self, held: Mapping[str, Iterable[EntryId]], idle_ms: int) -> None:
-        """Give entries back so that any member may take them at once."""
-        self._claim_own(held, RELEASED, ("IDLE", idle_ms))
-
-    def _claim_own(
-        self, held: Mapping[str, Iterable[EntryId]], member: str, options: tuple[Any, ...]
-    ) -> None:
-        commands = [
-            ("XCLAIM", key, self.group, member, 0, *map(str, ids), *options, "JUSTID")
-            for key, ids in ((key, list(ids)) for key, ids in held.items())
-            if ids
+        Reading own pending entries changes no delivery count.
+        """
+        calls = [
+            self._call(
+                _SERVE,
+                x.key,
+                x.token,
+                ">" if x.cursor is None else str(x.cursor),
+                x.count,
+                *map(str, x.acks),
+            )
+            for x in requests
         ]
-        for reply in self._pipeline(commands):
-            _checked(reply)
+        return [
+            reply if isinstance(reply, ConsumerError) else _served(reply[1])
+            for reply in self._run(calls)
+        ]
 
-    def leave(self, keys: Sequence[str]) -> None:
-        """Remove this member's name from the streams in which it holds nothing."""
-        replies = self._pipeline(
-            ("XPENDING", key, self.group, "-", "+", 1, self.member) for key in keys
-        )
-        free = [key for key, reply in zip(keys, replies, strict=True) if reply == []]
-        self._pipeline(("XGROUP", "DELCONSUMER", key, self.group, self.member) for key in free)
+    def raise_attempt(self, key: str, token: int, entry: EntryId) -> int:
+        """Count one more attempt at an own pending entry; return its number.
 
-    def bury(self, letter: DeadLetter, now_ms: int) -> None:
-        """Copy an entry to the dead letters, then acknowledge it.
-
-        Raises StreamRefused where the server answers and does not take the
-        copy; the entry stays pending then.
+        Call it before the entry goes to a handler again. 0: it is no longer pending
+        (trimmed, or somebody acknowledged it by hand). Raises what is told in place
+        by the other calls.
         """
-        fields: dict[Any, Any] = {
-            "reason": letter.reason,
-            "key": letter.key,
-            "id": str(letter.entry),
-            "consumer": self.member,
-            "buried_ms": now_ms,
-        }
-        fields |= {b"original." + name: value for name, value in letter.fields.items()}
-        limit = DEAD_LETTERS_MAX
+        [reply] = self._run([self._call(_RETRY, key, token, str(entry))])
+        if isinstance(reply, ConsumerError):
+            raise reply
+        return int(reply[1])
+
+    def hand_over(self, leaving: Sequence[Leaving]) -> list[ConsumerError | None]:
+        """Acknowledge, and leave the rest pending for the next holder."""
+        calls = [
+            self._call(_HAND_OVER, x.key, x.token, int(x.untouched), *map(str, x.acks))
+            for x in leaving
+        ]
+        return [x if isinstance(x, ConsumerError) else None for x in self._run(calls)]
+
+    def wait(
+        self, after: Mapping[str, EntryId], block_ms: int, wake: int | None = None
+    ) -> set[str]:
+        """Wait until a stream has an entry after the given one; return those that have.
+
+        Changes nothing in the streams, so it may go on while leases come and go. Ends
+        after `block_ms` with nothing, or as soon as the file descriptor `wake` can be
+        read (a socket or pipe that another thread writes to; it is not read here).
+        A deleted stream or group is not noticed: `serve` with count 0 tells.
+        """
+        return self._watch.wait(after, block_ms, wake)
+
+    def checkpoints(self, names: Collection[str]) -> dict[str, EntryId]:
+        """Return the positions kept beside the streams, of names that have one."""
+        wanted = list(names)
+        if not wanted:
+            return {}
         with translated():
-            try:
-                self._client.xadd(self._dead_key, fields, maxlen=limit, approximate=True)
-            except ResponseError as error:
-                raise StreamRefused(f"{self._dead_key}: {error}") from error
-            self._client.xack(letter.key, self.group, str(letter.entry))
+            found: Any = self._client.hmget(self._keys.group(self.group, "checkpoints"), wanted)
+        return {name: EntryId.parse(text) for name, text in zip(wanted, found, strict=True) if text}
+
+    def save_checkpoints(self, positions: Mapping[str, EntryId], tokens: Mapping[str, int]) -> None:
+        """Keep positions (name → all up to here is acknowledged) beside the streams.
+
+        A name counts only while this member holds its lease by this token; one without
+        a token only ever rises.
+        """
+        keys = (self._keys.group(self.group, x) for x in ("leases", "checkpoints"))
+        parts = [
+            part
+            for name, position in positions.items()
+            for part in (name, tokens.get(name, ""), str(position))
+        ]
+        with translated():
+            [reply] = run(self._client, [Call(_CHECKPOINT, tuple(keys), (self.member, *parts))])
+        if isinstance(reply, RedisError):
+            raise named(reply) from reply
+
+    def close(self) -> None:
+        """Give back the connections on which `wait` waits."""
+        self._watch.close()
+
+    def _call(self, script: Script, key: str, token: int, *arguments: Any) -> Call:
+        return Call(script, (key,), (self.group, f"{self.member}#{token}", token, *arguments))
+
+    def _run(self, calls: Sequence[Call]) -> list[Any]:
+        """Return each call's reply, or what is wrong with its stream."""
+        with translated():
+            replies = run(self._client, calls)
+        return [
+            refusal(call.keys[0], self.group, self.member, reply) or reply
+            for call, reply in zip(calls, replies, strict=True)
+        ]
 
     def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
-            pipeline.execute_command(*command, **_options(command))  # type: ignore[no-untyped-call]
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         with translated():
             return pipeline.execute(raise_on_error=False)
 
 
-def _options(command: tuple[Any, ...]) -> dict[str, bool]:
-    """The library must be told which of two shapes a reply has."""
-    justid = command[-1] == "JUSTID"
-    detail = command[0] == "XPENDING" and len(command) > 3
-    return {"parse_justid": True} if justid else {"parse_detail": True} if detail else {}
-
-
-def _entry_from_pairs(raw: tuple[bytes, list[bytes] | None]) -> Entry:
-    pairs = iter(raw[1] or ())
-    return EntryId.parse(raw[0]), dict(zip(pairs, pairs, strict=True))
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, RedisError):
-        raise named(reply) from reply
-    return reply
-
-
-def _raise_if_down(reply: Any) -> None:
-    # An acknowledgement for a group that is gone has nothing left to do.
-    if isinstance(reply, RedisError) and isinstance(named(reply), GroupUnavailable):
-        raise named(reply) from reply
-
-
-def _created(reply: Any) -> bool | ConsumerError:
-    if isinstance(reply, ResponseError):
-        return False if "BUSYGROUP" in str(reply) else named(reply)
-    return True
+def _served(lines: Any) -> Served:
+    entries: list[Entry] = []
+    attempts: dict[EntryId, int] = {}
+    for raw, flat, *deliveries in lines:
+        entry, fields = EntryId.parse(raw), iter(flat)
+        entries.append((entry, dict(zip(fields, fields, strict=True))))
+        if deliveries and deliveries[0] > 1:
+            attempts[entry] = deliveries[0]
+    return Served(entries, attempts)

@@ -1,45 +1,38 @@
-"""Reads the bus in its own thread: finds series, delivers bars, acknowledges, recovers.
+"""Reads the bus in its own thread, by lease: beats, takes over, delivers, acknowledges.
 
 One call at a time, each bounded; what comes back goes to the desk, where the
-handlers' thread takes it. While bars are in hand the reader waits for a ring
-and acknowledges with the next read; with nothing in hand it waits inside a
-blocking read. Nobody polls.
+handlers' side takes it. With nothing to do the reader waits for new bars, for a
+ring and for the next beat, whichever comes first. Nobody polls.
+
+A series that is to be handed over gives nothing more to a handler; once nothing of
+it is at one, its acknowledgements and its position are written, and the next beat
+releases it. Where a stream says that another member's token rules, the series is
+dropped: nothing of it is acknowledged any more, and what was in hand is dropped.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from consumers.core.backoff import BUS_BACKOFF, Backoff
 from consumers.core.ids import EntryId
-from consumers.core.lane import Lane, Phase
-from consumers.core.lanes import LANE_PREFETCH_MAX, ReadPlan
-from consumers.errors import (
-    ConsumerError,
-    EntryInvalid,
-    GroupLost,
-    GroupUnavailable,
-    StreamRefused,
-)
+from consumers.core.lane import Phase, Source
+from consumers.core.lanes import Reading
+from consumers.errors import ConsumerError, Fenced, GroupLost, GroupUnavailable, StreamRefused
 from consumers.shell.attach import Attacher
-from consumers.shell.group import DeadLetter, Group
+from consumers.shell.departure import Departure
+from consumers.shell.group import Group, Served, Serving
+from consumers.shell.intake import Intake
+from consumers.shell.letters import Letters
 from consumers.shell.streams import Entry
-from consumers.shell.threads import Desk, Tuning
-from publisher.wire import EntryMalformed, decode_bar
+from consumers.shell.tenure import Tenure
+from consumers.shell.threads import Desk, Tuning, WakingBell
 
 log = structlog.get_logger("consumers")
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """How long the reader has nothing to do, and whether a ring ends that sooner."""
-
-    wait_ms: int
-    wakeable: bool = True
 
 
 @dataclass(slots=True)
@@ -48,40 +41,42 @@ class Reader:
 
     desk: Desk
     group: Group
+    tenure: Tenure
     attacher: Attacher
+    intake: Intake
+    letters: Letters
+    departure: Departure
     tuning: Tuning
     backoff: Backoff = BUS_BACKOFF
     rng: random.Random = field(default_factory=random.Random)
-    _letters: list[DeadLetter] = field(default_factory=list)
-    _broken: bool = False
     _failures: int = 0
     _lost_ms: int = 0
-    _tend_ms: int = 0
-    _settle_ms: int = 0
+    _check_ms: int = 0
+    _woken: set[str] = field(default_factory=set)
+    """Streams that should have something new."""
 
     def run(self) -> None:
-        """Serve the desk until it stops, then give back what was not handled."""
+        """Serve the desk until it stops, then hand over what was not handled."""
         try:
             while not self.desk.closing:
-                self._rest(self.attempt())
-            self.finish()
+                self.rest(self.attempt())
+            self.departure.leave()
         except BaseException as error:  # noqa: BLE001  # allow: the thread's last line
             self.desk.stop(error)
+            self.departure.abandon(error)
+        finally:
+            self.group.close()
 
-    def attempt(self) -> Rest:
-        """Do what is due, in bounded time; return how long to rest before the next time."""
+    def attempt(self) -> int:
+        """Do what is due, in bounded time; return how many ms nothing more is."""
         try:
-            rest = self._step()
-        except (GroupLost, StreamRefused) as error:
-            log.debug("group.doubted", error=str(error))
-            self._broken = True
-            return Rest(self.tuning.repair_ms, wakeable=False)
-        except GroupUnavailable as error:
+            wait_ms = self._step()
+        except (GroupUnavailable, GroupLost, StreamRefused) as error:
             return self._lost(error)
         self._found()
-        return rest
+        return wait_ms
 
-    def _lost(self, error: ConsumerError) -> Rest:
+    def _lost(self, error: ConsumerError) -> int:
         self._failures += 1
         self.desk.bus_trouble = str(error)
         if self._failures == 1:
@@ -89,9 +84,11 @@ class Reader:
             self.desk.counts.bus_lost += 1
             log.warning("bus.lost", error=str(error), group=self.group.group)
         with self.desk.lock:
-            for lane in self.desk.lanes.wanted():
-                lane.rewind()
-        return Rest(self.backoff.wait_ms(self._failures, self.rng), wakeable=False)
+            for lane in self.desk.lanes.held():
+                for source in lane.sources.values():
+                    source.rewind()
+        self.tenure.due_ms = 0
+        return self.backoff.wait_ms(self._failures, self.rng)
 
     def _found(self) -> None:
         self.desk.bus_trouble = ""
@@ -100,186 +97,160 @@ class Reader:
             waited_ms = self.desk.clock.monotonic_ms() - self._lost_ms
             log.info("bus.found", waited_ms=waited_ms, group=self.group.group)
 
-    def _rest(self, rest: Rest) -> None:
-        clock = self.desk.clock
-        end_ms = clock.monotonic_ms() + rest.wait_ms
-        while not self.desk.closing and (left_ms := end_ms - clock.monotonic_ms()) > 0:
-            if self.desk.reader_bell.wait(left_ms) and rest.wakeable:
-                return
-
-    def _step(self) -> Rest:
-        if self._broken:
-            self.attacher.repair()
-            self._broken = False
-        now_ms = self.desk.clock.monotonic_ms()
-        self.attacher.discover(now_ms)
-        self._bury()
-        if now_ms >= self._tend_ms:
-            self._tend()
-            self._tend_ms = now_ms + self.tuning.tend_ms
-        self._settle(now_ms)
-        return self._exchange()
-
-    def _deadline_ms(self) -> int:
-        """How long nothing but new bars needs attention."""
+    def rest(self, wait_ms: int) -> None:
+        """Wait so long, or until there is something to do."""
+        bell, clock = self.desk.reader_bell, self.desk.clock
+        assert isinstance(bell, WakingBell)
+        if self._failures:
+            end_ms = clock.monotonic_ms() + wait_ms
+            while not self.desk.closing and (left_ms := end_ms - clock.monotonic_ms()) > 0:
+                bell.wait(left_ms)
+            return
         with self.desk.lock:
-            waiting = bool(self.desk.lanes.in_phase(Phase.WAITING))
-        due = [self._tend_ms, self.attacher.due_ms]
-        due += [self._settle_ms] if waiting else []
-        now_ms = self.desk.clock.monotonic_ms()
-        return max(1, min(self.tuning.block_ms, min(due) - now_ms))
+            quiet = {} if self.desk.stopping else self.desk.lanes.quiet()
+        try:
+            woken = self.group.wait(quiet, wait_ms, bell.fileno())
+        except StreamRefused:
+            self._check_ms = 0
+        except GroupUnavailable as error:
+            self._lost(error)
+        else:
+            self.wake(woken)
+        bell.silence()
 
-    def _exchange(self) -> Rest:
-        """Acknowledge and read in one round trip; rest where nothing is left to do."""
+    def wake(self, keys: set[str]) -> None:
+        """Note that these streams have something new."""
+        self._woken = keys
+        with self.desk.lock:
+            for lane in self.desk.lanes.held():
+                for source in lane.sources.values():
+                    source.more = source.more or source.key in keys
+
+    def _step(self) -> int:
+        now_ms = self.desk.clock.monotonic_ms()
+        self.tenure.beat(now_ms)
+        for source, error in self.attacher.attach(now_ms):
+            self.tenure.fenced(source.lane, error)
+        self.letters.write(now_ms)
+        self.letters.end_replays()
+        self._count_attempts()
+        self._exchange(now_ms)
+        self.tenure.release(self.departure.hand_over())
+        self.departure.keep_positions(now_ms)
+        return self._wait_ms(now_ms)
+
+    def _wait_ms(self, now_ms: int) -> int:
+        with self.desk.lock:
+            lanes = self.desk.lanes
+            goes_on = bool(lanes.plan()) and not self.desk.stopping
+        if goes_on:
+            return 0
+        due = [self.tenure.due_ms, self._check_ms, now_ms + self.tuning.block_ms]
+        if self.tenure.discovery.wishes.is_open:
+            due.append(self.tenure.discovery.due_ms)
+        for other in (self.attacher.due_ms(), self.letters.next_ms(), self.departure.due_ms()):
+            due += [] if other is None else [other]
+        return max(0, min(due) - self.desk.clock.monotonic_ms())
+
+    def _count_attempts(self) -> None:
+        """Let the server count what is to be tried again."""
+        with self.desk.lock:
+            failed = self.desk.lanes.take_failed()
+        for number, work in enumerate(failed):
+            source = work.lane.source(work)
+            try:
+                attempt = self.group.raise_attempt(source.key, source.lane.token, work.entry)
+            except Fenced as error:
+                self.tenure.fenced(work.lane, error)
+            except GroupUnavailable:
+                with self.desk.lock:
+                    self.desk.lanes.put_back_failed(failed[number:])
+                raise
+            except ConsumerError as error:
+                self._trouble(source, error)
+            else:
+                with self.desk.lock:
+                    work.attempt = max(work.attempt, attempt)
+
+    def _exchange(self, now_ms: int) -> None:
+        """Acknowledge and read in one round trip."""
         lanes = self.desk.lanes
         with self.desk.lock:
-            plan = None if self.desk.stopping else lanes.plan()
+            self._check(now_ms)
+            plan = [] if self.desk.stopping else lanes.plan()
             done = lanes.take_done()
-        acks = {lane.key: ids for lane, ids in done.items()}
+        readings = {x.source: x for x in plan}
+        asked = list(dict.fromkeys([*readings, *done]))
+        if not asked:
+            return
+        requests = [_serving(x, readings.get(x), done.get(x, ())) for x in asked]
         try:
-            if plan is None:
-                self.group.acknowledge(acks)
-            else:
-                self._read(plan, acks)
+            outcomes = self.group.serve(requests)
         except ConsumerError:
             with self.desk.lock:
                 lanes.put_back(done)
             raise
-        with self.desk.lock:
-            for lane, ids in done.items():
-                lanes.acknowledged(lane, ids)
-        goes_on = plan is not None and (plan.pending or plan.may_block)
-        return Rest(0 if goes_on else self._deadline_ms())
-
-    def _read(self, plan: ReadPlan, acks: Mapping[str, Sequence[EntryId]]) -> None:
-        cursors = {x.key: x.cursor if plan.pending else None for x in plan.lanes}
-        block_ms = self._deadline_ms() if plan.may_block else None
-        streams = self.group.read(cursors, plan.count, block_ms, acks)
-        for lane in plan.lanes:
-            entries = streams.get(lane.key, [])
-            if plan.pending and not entries:
+        down = None
+        for source, outcome in zip(asked, outcomes, strict=True):
+            if source.phase is Phase.OUTSIDE:
+                continue  # it went with the lane's other stream
+            if isinstance(outcome, GroupUnavailable):
+                down = outcome
                 with self.desk.lock:
-                    lane.recovered()
-            self._deliver(lane, entries)
-
-    def _deliver(self, lane: Lane, entries: Sequence[Entry]) -> None:
-        """Put what arrived on the desk; what cannot be decoded is set aside."""
-        trimmed: list[EntryId] = []
-        gaps = []
-        with self.desk.lock:
-            for entry, fields in entries:
-                if not fields:
-                    lane.arrived(entry)
-                    trimmed.append(entry)
-                    continue
-                try:
-                    bar = decode_bar(lane.series, fields)
-                except EntryMalformed as error:
-                    lane.arrived(entry)
-                    reason = EntryInvalid(str(error))
-                    self._letters.append(DeadLetter(lane.key, entry, str(reason), fields))
-                    continue
-                if (gap := self.desk.lanes.accept(lane, entry, bar)) is not None:
-                    gaps.append(gap)
-        if entries:
-            self.desk.worker_bell.ring()
-        for gap in gaps:
-            self.desk.counts.gaps += 1
-            level = log.debug if lane.shared else log.warning
-            level("gap.seen", series=str(lane.series), from_ms=gap.from_ms, to_ms=gap.to_ms)
-        self._trimmed(lane, len(trimmed))
-        if trimmed:
-            self.group.acknowledge({lane.key: trimmed})
-
-    def _trimmed(self, lane: Lane, entries: int) -> None:
-        if entries:
-            self.desk.counts.trimmed += entries
-            log.error("entry.trimmed", series=str(lane.series), entries=entries)
-
-    def _bury(self) -> None:
-        """Copy entries that cannot be decoded to the dead letters, and only then go on."""
-        while self._letters:
-            letter = self._letters[0]
-            try:
-                self.group.bury(letter, self.desk.clock.wall_ms())
-            except (StreamRefused, GroupLost) as error:
-                fault = str(error)
-                log.error("entry.dead_letter_failed", key=letter.key, error=fault)
+                    lanes.put_back({source: done.get(source, ())})
+            elif isinstance(outcome, ConsumerError):
+                self._trouble(source, outcome)
             else:
-                self.desk.counts.dead_lettered += 1
-                log.error(
-                    "entry.dead_lettered",
-                    key=letter.key,
-                    id=str(letter.entry),
-                    reason=letter.reason,
-                )
-            self._letters.pop(0)
+                self._served(source, readings.get(source), done.get(source, []), outcome)
+        if down is not None:
+            raise down
 
-    def _tend(self) -> None:
-        """Keep what is in hand, take over what others abandoned."""
+    def _check(self, now_ms: int) -> None:
+        """Read quiet streams too, now and then: a wait does not tell that one vanished."""
+        if now_ms >= self._check_ms:
+            self._check_ms = now_ms + self.tuning.check_ms
+            for lane in self.desk.lanes.held():
+                for source in lane.sources.values():
+                    source.more = True
+
+    def _trouble(self, source: Source, error: ConsumerError) -> None:
+        if isinstance(error, Fenced):
+            self.tenure.fenced(source.lane, error)
+        else:
+            self.attacher.lose(source, error, self.desk.clock.monotonic_ms())
+
+    def _served(
+        self, source: Source, reading: Reading | None, done: Sequence[EntryId], served: Served
+    ) -> None:
         with self.desk.lock:
-            lanes = self.desk.lanes.wanted()
-            held = {lane.key: sorted(lane.unacked) for lane in lanes}
-        self.group.keep(held)
-        self._claim([lane for lane in lanes if lane.phase is Phase.LIVE])
-        keys = [lane.key for lane in lanes]
-        others = self.group.other_members(keys, self.tuning.claim_idle_ms)
-        for lane in lanes:
-            lane.shared = others[lane.key]
-
-    def _claim(self, lanes: Sequence[Lane]) -> None:
-        room = [lane for lane in lanes if len(lane.queue) < LANE_PREFETCH_MAX]
-        keys = [lane.key for lane in room]
-        claimed = self.group.claim(keys, self.tuning.claim_idle_ms, LANE_PREFETCH_MAX)
-        for lane in room:
-            fresh = [x for x in claimed[lane.key].entries if x[0] not in lane.unacked]
-            self._trimmed(lane, claimed[lane.key].trimmed)
-            self._claimed(lane, len(fresh))
-            self._deliver(lane, fresh)
-
-    def _claimed(self, lane: Lane, entries: int) -> None:
-        if entries:
-            self.desk.counts.claimed += entries
-            log.info("entry.claimed", series=str(lane.series), entries=entries)
-
-    def _settle(self, now_ms: int) -> None:
-        """Begin to read those series of which no other member holds older bars."""
-        with self.desk.lock:
-            waiting = self.desk.lanes.in_phase(Phase.WAITING)
-        if now_ms < self._settle_ms and all(lane.barrier for lane in waiting):
+            source.acknowledged(done)
+        if reading is None:
             return
-        self._settle_ms = now_ms + self.tuning.settle_ms
-        held = {x: self.group.others_hold(x.key, x.barrier) for x in waiting}
-        for lane, entry in held.items():
-            if entry is None:
-                with self.desk.lock:
-                    lane.released()
-            elif lane.barrier is None:
-                lane.barrier = entry
-                wait_ms = self.tuning.claim_idle_ms
-                log.info("entry.awaited", series=str(lane.series), wait_ms_max=wait_ms)
-        self._take_over([lane for lane, entry in held.items() if entry is not None])
+        entries: list[Entry] = [(x, {}) for x in source.trimmed] + served.entries
+        source.trimmed = ()
+        self.intake.deliver(source, sorted(entries, key=lambda x: x[0]), served.attempts)
+        is_full = len(served.entries) >= reading.count
+        with self.desk.lock:
+            if source.phase is Phase.LIVE:
+                source.more = is_full
+            elif not is_full:
+                source.recovered()
+        if source.key in self._woken:
+            self._woken.discard(source.key)
+            if not served.entries:
+                self._catch_up(source)
 
-    def _take_over(self, lanes: Sequence[Lane]) -> None:
-        idle_ms = self.tuning.claim_idle_ms
-        taken = self.group.take_over([lane.key for lane in lanes], idle_ms)
-        for lane in lanes:
-            claimed, trimmed = taken[lane.key]
-            self._trimmed(lane, trimmed)
-            self._claimed(lane, claimed)
-            if claimed or trimmed:
-                self._settle_ms = 0
+    def _catch_up(self, source: Source) -> None:
+        """Learn how far the group is where what is new was nothing for it."""
+        [state] = self.group.look([source.key])
+        if state is not None and not isinstance(state, ConsumerError):
+            with self.desk.lock:
+                source.seen = max(source.seen, state.delivered)
 
-    def finish(self) -> None:
-        """Acknowledge what was handled, give back the rest, and leave."""
-        lanes = self.desk.lanes
-        try:
-            done = lanes.take_done()
-            self.group.acknowledge({lane.key: ids for lane, ids in done.items()})
-            for lane, ids in done.items():
-                lanes.acknowledged(lane, ids)
-            held = {x.key: sorted(x.unacked) for x in lanes.by_series.values()}
-            self.group.release(held, self.tuning.claim_idle_ms)
-            self.group.leave(list(held))
-        except ConsumerError as error:
-            log.warning("group.left_dirty", group=self.group.group, error=str(error))
+
+def _serving(source: Source, reading: Reading | None, acks: Sequence[EntryId]) -> Serving:
+    token = source.lane.token
+    if reading is None:
+        return Serving(source.key, token, acks)
+    cursor = source.cursor if source.phase is Phase.RECOVERING else None
+    return Serving(source.key, token, acks, cursor, reading.count)

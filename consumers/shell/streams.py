@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bus.connection import Client
@@ -41,6 +41,8 @@ def translated() -> Iterator[None]:
         yield
     except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
         raise named(error) from error
+    except RedisClusterException as error:
+        raise GroupUnavailable(f"the cluster cannot be reached: {error}") from error
 
 
 def as_entry(raw: tuple[bytes, Fields | None]) -> Entry:

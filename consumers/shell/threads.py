@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import select
 import time
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
 
 from consumers.core.lanes import Lanes
+from publisher.wire import Bar, Series
 
 
 class Clock(Protocol):
@@ -56,6 +61,44 @@ class Bell:
         return True
 
 
+class WakingBell(Bell):
+    """A bell whose ring also ends a wait for a socket. Safe to ring from a signal handler."""
+
+    def __init__(self) -> None:
+        self._ends = os.pipe()
+        for end in self._ends:
+            os.set_blocking(end, False)
+        weakref.finalize(self, _close, *self._ends)
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read once the bell rang."""
+        return self._ends[0]
+
+    def ring(self) -> None:
+        """Wake the waiting thread, or let its next wait return at once."""
+        with suppress(BlockingIOError):  # full: it rang often enough
+            os.write(self._ends[1], b"\0")
+
+    def wait(self, wait_ms: int) -> bool:
+        """Wait for a ring, at most so long; tell whether it rang."""
+        poll = select.poll()  # select() knows no descriptor above 1023
+        poll.register(self, select.POLLIN)
+        rang = bool(poll.poll(max(0, wait_ms)))
+        self.silence()
+        return rang
+
+    def silence(self) -> None:
+        """Forget the rings until now."""
+        with suppress(BlockingIOError):
+            while os.read(self._ends[0], 4096):
+                pass
+
+
+def _close(*ends: int) -> None:
+    for end in ends:
+        os.close(end)
+
+
 @dataclass(slots=True)
 class Counts:
     """What happened since the start; for people and tests."""
@@ -63,8 +106,11 @@ class Counts:
     handled: int = 0
     failed: int = 0
     claimed: int = 0
+    skipped: int = 0
+    repeated: int = 0
     trimmed: int = 0
     dead_lettered: int = 0
+    replayed: int = 0
     gaps: int = 0
     groups_lost: int = 0
     bus_lost: int = 0
@@ -77,8 +123,10 @@ class Desk:
     clock: Clock = field(default_factory=SystemClock)
     lanes: Lanes = field(default_factory=Lanes)
     lock: Lock = field(default_factory=Lock)
-    reader_bell: Bell = field(default_factory=Bell)
+    reader_bell: Bell = field(default_factory=WakingBell)
     worker_bell: Bell = field(default_factory=Bell)
+    forming: dict[Series, Bar] = field(default_factory=dict)
+    """The newest state of the bars in progress, until it is handed on."""
     counts: Counts = field(default_factory=Counts)
     stopping: bool = False
     """Set once; handlers take no further bar."""
@@ -106,19 +154,14 @@ class Tuning:
     """Waits of a consumer; the defaults are what the documentation promises."""
 
     block_ms: int = 1_000
-    """Longest wait for new bars in one call; also bounds how long a stop takes."""
+    """Longest wait for new bars in one call."""
     catalogue_ms: int = 1_000
     """How often the catalogue is read where patterns are used."""
-    claim_idle_ms: int = 30_000
-    """A member silent for so long about an entry has lost it to the others."""
-    settle_ms: int = 500
-    """How often a series looks whether what others held is done."""
     refused_ms: int = 30_000
-    """How often a refused series is tried again."""
+    """How often a refused series, or a dead letter that is not taken, is tried again."""
     repair_ms: int = 200
     """Least wait between two attempts to make a group again."""
-
-    @property
-    def tend_ms(self) -> int:
-        """How often entries in hand are kept and abandoned ones are claimed."""
-        return max(1, min(10_000, self.claim_idle_ms // 3))
+    checkpoint_ms: int = 1_000
+    """How often positions are kept beside the streams."""
+    check_ms: int = 10_000
+    """How often it is looked whether quiet streams still have the group."""

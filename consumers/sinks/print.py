@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
 import orjson
 
+from consumers.sinks.sink import Sink
 from publisher.wire import DAY_MS, Bar
 
 _RED, _GREEN, _DIM, _PLAIN = "\033[31m", "\033[32m", "\033[2m", "\033[0m"
@@ -20,19 +21,19 @@ PRICE_WIDTH: Final = 9
 VOLUME_WIDTH: Final = 10
 
 
-@dataclass(slots=True)
-class PrintSink:
+@dataclass
+class PrintSink(Sink):
     """Write each bar as one line; a handler, so `Consumer.on(…)(PrintSink())`."""
 
     as_json: bool = False
     stream: TextIO = field(default_factory=lambda: sys.stdout)
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
-    def __call__(self, bar: Bar) -> None:
-        """Write the bar. Ends the process quietly where nobody reads the output."""
-        line = bar_json(bar) if self.as_json else self._line(bar)
+    def write(self, bars: Sequence[Bar]) -> None:
+        """Write bars. Ends the process quietly where nobody reads the output."""
+        lines = [bar_json(bar) if self.as_json else self._line(bar) for bar in bars]
         try:
-            self.stream.write(line + "\n")
+            self.stream.writelines(line + "\n" for line in lines)
             self.stream.flush()
         except BrokenPipeError:
             _silence(self.stream)

@@ -13,11 +13,24 @@ and what follows is live. So after any interruption missing bars come first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Final
 
+from publisher.core.decisions import (
+    Abandon,
+    AskMore,
+    Correct,
+    Decision,
+    FillDone,
+    Form,
+    Moment,
+    Publish,
+    Recent,
+    Refuse,
+    Reload,
+    StreamEnd,
+)
 from publisher.core.messages import SlotBars
 from publisher.core.points import Point, PointRefused, check_point, true_end_ms
 from publisher.wire import DAY_MS, HOUR_MS, Bar, ClosedBy, Series
@@ -34,105 +47,6 @@ UNANSWERED_MAX: Final = 3
 """How many fills may end at a request for older bars that was never answered."""
 OVERLAP_BARS: Final = RECENT_BARS_MAX
 """How many bars before the watermark are asked for again, to be compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recent:
-    """A closed bar that stands in the stream, with its newest revision."""
-
-    point: Point
-    revision: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEnd:
-    """The end of a series' stream as the bus holds it."""
-
-    watermark_ms: int | None = None
-    """Open time of the newest entry, None where there is none."""
-    recent: Mapping[int, Recent] | None = None
-    """The newest entries by open time."""
-    correction_ms: int = 0
-    """First part of the newest correction entry's ID, 0 where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """A closed bar, to be appended after those before it."""
-
-    bar: Bar
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """The newest state of the bar in progress."""
-
-    bar: Bar
-
-
-@dataclass(frozen=True, slots=True)
-class Correct:
-    """A closed bar that changed; `late` where it was never published."""
-
-    bar: Bar
-    late: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Values that were not taken."""
-
-    reason: str
-    open_time_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Bars between these two times are missing and cannot be fetched."""
-
-    after_ms: int
-    before_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskMore:
-    """The fill needs so many older bars."""
-
-    bars: int
-
-
-@dataclass(frozen=True, slots=True)
-class FillDone:
-    """The fill is complete; the series is live."""
-
-    published: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """What is known of a bar cannot be trusted: subscribe again.
-
-    Until `begin` nothing more is published.
-    """
-
-    reason: str
-
-
-Decision = Publish | Form | Correct | Refuse | Abandon | AskMore | FillDone | Reload
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The clocks at which something came; all ms since the epoch."""
-
-    received_ms: int
-    """The machine's clock."""
-    server_ms: int
-    """TradingView's clock as far as known."""
-    settle_ms: int
-    """How long after its end a bar may still change, by TradingView's clock."""
-    stated_ms: int | None = None
-    """TradingView's time as the message itself states it, None where it states none."""
 
 
 class Ledger:

@@ -10,20 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from publisher.commands import HISTORY_BARS_MAX
-from publisher.core.bars import (
-    REFUSED_TIMES_MAX,
-    REQUEST_BARS_MAX,
-    AskMore,
-    Ledger,
-    Moment,
-    Publish,
-    Refuse,
-    Reload,
-    StreamEnd,
-)
+from publisher.core.bars import REFUSED_TIMES_MAX, REQUEST_BARS_MAX, Ledger
+from publisher.core.decisions import AskMore, Moment, Publish, Refuse, Reload, StreamEnd
 from publisher.core.messages import SlotBars
 from publisher.wire import DAY_MS, HOUR_MS, Bar, Series
+from publisher.wire.commands import HISTORY_BARS_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ class Hunt:
         self._query = query
         self._version = version
         self._narrow = bool(query.exchange or query.kind)
-        self._found: dict[tuple[str, str], Found] = {}
+        self._found: dict[tuple[str, str, bool], Found] = {}
+        """By exchange, symbol and whether it is usable: an index may be named as a root is."""
         self._start = 0
         self._pages = 0
         self._remaining = 0
@@ -149,7 +150,7 @@ class Hunt:
         self._remaining = page.remaining
         self._start += len(page.found) + page.unreadable
         count = len(self._found)
-        self._found.update({(one.exchange, one.symbol): one for one in page.found})
+        self._found.update({(one.exchange, one.symbol, one.usable): one for one in page.found})
         # A page that brings nothing new is the last one again: it does not page.
         repeated = len(self._found) == count
         self._unreadable += 0 if repeated else page.unreadable

@@ -12,10 +12,10 @@ import structlog
 from redis.exceptions import RedisClusterException, RedisError
 
 from bus.connection import BLOCK_MS_MAX, Client
-from publisher.commands import COMMAND_FIELD, Command
 from publisher.core.backoff import Backoff
 from publisher.ports import Commanded, CommandRefused, Fact
 from publisher.wire import EntryMalformed, Keys
+from publisher.wire.commands import COMMAND_FIELD, Command
 
 READ_COUNT: Final = 100
 POLL_S: Final = 0.2

@@ -24,12 +24,12 @@ from bus.connection import Client
 from bus.errors import BusError
 from bus.files import make_private, read_private, write_private
 from bus.locks import FileLock
+from bus.scripts import Call, Script, run
 from publisher.core import governor as rules
 from publisher.core.governor import Budget, MarkKind, Record
 from publisher.core.totp import next_try
 from publisher.errors import SignInError
 from publisher.ports import Clock
-from publisher.shell.scripts import Call, Script, run
 
 RECORD_BYTES_MAX: Final = 65_536
 RACES_MAX: Final = 20
@@ -38,7 +38,7 @@ LOCK_MS_MAX: Final = 10_000
 """How long another process of this machine may hold the record."""
 LOCK_POLL_MS: Final = 20
 
-_SWAP: Final = Script.read("signin")
+_SWAP: Final = Script.read("publisher.shell", "signin")
 Change = Callable[[Record, int], Record]
 """Takes the record and the time in ms; may raise instead of changing it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -29,12 +29,14 @@ ReadStatus = Callable[[], Status | None]
 
 
 def serve_health(
-    listen: str, read_status: ReadStatus, monotonic_ms: Callable[[], int]
+    listen: str,
+    read_status: ReadStatus,
+    monotonic_ms: Callable[[], int],
+    others: Sequence[Collector] = (),
 ) -> HealthServer:
     """Serve the publisher's health. Raises SettingsInvalid where the address is taken."""
-    return HealthServer(
-        listen, lambda: check(read_status(), monotonic_ms()), _StatusCollector(read_status)
-    )
+    collectors = (_StatusCollector(read_status), *others)
+    return HealthServer(listen, lambda: check(read_status(), monotonic_ms()), *collectors)
 
 
 class HealthPort:
@@ -45,9 +47,14 @@ class HealthPort:
     """
 
     def __init__(
-        self, listen: str, read_status: ReadStatus, monotonic_ms: Callable[[], int]
+        self,
+        listen: str,
+        read_status: ReadStatus,
+        monotonic_ms: Callable[[], int],
+        others: Sequence[Collector] = (),
     ) -> None:
-        self._serve = partial(serve_health, listen, read_status, monotonic_ms)
+        """`others` have their metrics on the same page."""
+        self._serve = partial(serve_health, listen, read_status, monotonic_ms, others)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="health-port", daemon=True)
         if listen:

@@ -7,14 +7,14 @@ from typing import Final
 from redis.exceptions import RedisClusterException, RedisError
 
 from bus.connection import Client
+from bus.scripts import Call, Script, run
 from publisher.errors import StoreUnavailable
-from publisher.shell.scripts import Call, Script, run
 from publisher.wire import Keys
 
 LEASE_MS: Final = 4_000
 """How long a publisher that says nothing more keeps the lease."""
 
-_LEASE: Final = Script.read("lease")
+_LEASE: Final = Script.read("publisher.shell", "lease")
 
 
 class RedisLease:

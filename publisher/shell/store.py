@@ -23,9 +23,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import MasterNotFoundError
 
 from bus.connection import Client
-from publisher.answers import Reply
-from publisher.commands import REPLIES_EXPIRE_MS
-from publisher.core.bars import RECENT_BARS_MAX, Recent, StreamEnd
+from bus.scripts import Call, Script, run
+from publisher.core.bars import RECENT_BARS_MAX
+from publisher.core.decisions import Recent, StreamEnd
 from publisher.core.points import Point
 from publisher.errors import (
     AppendUnknown,
@@ -36,7 +36,6 @@ from publisher.errors import (
     StreamDiverged,
 )
 from publisher.ports import Appended, Batch
-from publisher.shell.scripts import Call, Script, run
 from publisher.wire import (
     DAY_MS,
     Bar,
@@ -48,14 +47,15 @@ from publisher.wire import (
     decode_bar,
     encode_bar,
 )
+from publisher.wire.answers import REPLIES_EXPIRE_MS, Reply
 
 FORMING_ENTRIES_MAX: Final = 4
 CORRECTIONS_MAX: Final = 10_000
 EVENTS_MAX: Final = 10_000
 
-_APPEND: Final = Script.read("fence", "last", "append")
-_PUT: Final = Script.read("fence", "last", "put")
-_DESCRIBE: Final = Script.read("fence", "describe")
+_APPEND: Final = Script.read("publisher.shell", "fence", "last", "append")
+_PUT: Final = Script.read("publisher.shell", "fence", "last", "put")
+_DESCRIBE: Final = Script.read("publisher.shell", "fence", "describe")
 
 
 @dataclass(frozen=True, slots=True)

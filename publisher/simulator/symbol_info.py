@@ -21,6 +21,7 @@ SOURCES: Final = MappingProxyType(
         "HOSE": ("VN", "Ho Chi Minh Stock Exchange", "https://www.hsx.vn"),
         "KRX": ("KR", "Korea Exchange", "https://global.krx.co.kr/"),
         "NSE": ("IN", "National Stock Exchange of India", "https://www.nseindia.com/"),
+        "MCX": ("IN", "Multi Commodity Exchange of India", "https://www.mcxindia.com/"),
         "CME_MINI": ("US", "Chicago Mercantile Exchange", "https://www.cmegroup.com/"),
         "FX": ("", "Forex", ""),
         "OANDA": ("", "OANDA", "https://www.oanda.com/"),

@@ -17,6 +17,7 @@ _TVC: Final = Venue("America/New_York", 570, 975, "us", half_day_close=795, exte
 _HOSE: Final = Venue("Asia/Ho_Chi_Minh", 540, 900, "hose", lunch=(690, 780))
 _KRX: Final = Venue("Asia/Seoul", 540, 930, "krx")
 _NSE: Final = Venue("Asia/Kolkata", 555, 930, "nse")
+_MCX: Final = Venue("Asia/Kolkata", 540, 1410, "nse")
 _CME: Final = Venue("America/Chicago", -420, 960, "cme")
 _FX: Final = Venue("America/New_York", -420, 1020, "fx")
 
@@ -157,6 +158,19 @@ _OTHERS: Final = (
     Symbol(
         "NSE", "M&M", "MAHINDRA & MAHINDRA LIMITED", "stock", _NSE, 2800, 100, minmov=5,
         currency="INR", day_volume=2.8e6, listed=date(2010, 1, 4),
+    ),
+    Symbol(
+        "NSE", "EICHERMOT", "EICHER MOTORS LTD", "stock", _NSE, 4800, 100, minmov=5,
+        currency="INR", day_volume=6e5, listed=date(2010, 1, 4),
+    ),
+    Symbol("NSE", "NIFTY", "NIFTY 50 INDEX", "index", _NSE, 24500, 100, minmov=5, currency="INR"),
+    Symbol(
+        "NSE", "NIFTY1!", "NIFTY INDEX FUTURES", "futures", _NSE, 24550, 100, minmov=5,
+        currency="INR", day_volume=2.5e5, day_move=0.009, listed=date(2010, 1, 4),
+    ),
+    Symbol(
+        "MCX", "CRUDEOIL1!", "CRUDE OIL FUTURES", "futures", _MCX, 6400, 1,
+        currency="INR", day_volume=2e4, day_move=0.02, listed=date(2010, 1, 4),
     ),
     Symbol(
         "CME_MINI", "ES1!", "S&P 500 E-mini Futures", "futures", _CME, 5400, 100, minmov=25,

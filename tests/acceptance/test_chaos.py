@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.plan import WEIGHTS, draw
+from tests.chaos.memory import FIGURE_S, WARM_S, Memory
+from tests.chaos.plan import WEIGHTS, choose, draw
 from tests.chaos.verdict import Entry, Values, judge
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,63 @@ def test_the_same_seed_draws_the_same_faults_and_all_kinds_come() -> None:
 def test_a_fault_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="no such fault: earthquake"):
         draw(1, 10, 1.0, ["close", "earthquake"])
+
+
+def test_kinds_are_chosen_and_left_out_by_name_or_first_word() -> None:
+    assert choose() == list(WEIGHTS)
+    assert choose("close,kill_active,kill_standby,reset", "kill,reset") == ["close"]
+    assert "stall_active" not in choose(without="stall")
+    assert "redis_stall" in choose(without="stall")
+    with pytest.raises(ValueError, match="no such fault: earthquake"):
+        choose(without="earthquake")
+
+
+def memory_of(*lives: tuple[str, float, float, int, int]) -> Memory:
+    """Return what is known of processes: name, start, end, KiB of their youth and after."""
+    memory = Memory()
+    for name, started_s, end_s, youth_kib, later_kib in lives:
+        for second in range(1, int(end_s - started_s) + 1):
+            kib = youth_kib if second <= WARM_S else later_kib
+            memory.note(name, started_s, started_s + second, kib)
+    return memory
+
+
+def test_a_process_that_holds_more_than_once_it_was_warm_is_a_fault() -> None:
+    [fault] = memory_of(("a", 7.0, 3_607.0, 100_000, 105_001)).faults()
+    assert fault == (
+        "memory grew: a 105001 KiB after 3600 s of its life, 100000 KiB after 600 s: +5.0%"
+    )
+    assert not memory_of(("a", 7.0, 3_607.0, 100_000, 105_000)).faults()
+    assert not memory_of(("a", 7.0, 3_607.0, 100_000, 80_000)).faults()
+
+
+def test_a_process_is_compared_with_itself_only() -> None:
+    # The later one of the name is heavier, and so is the other publisher.
+    lives = [
+        ("a", 0.0, 900.0, 100, 100),
+        ("a", 901.0, 2_000.0, 200, 200),
+        ("b", 0.0, 2e3, 300, 300),
+    ]
+    memory = memory_of(*lives)
+    assert not memory.faults()
+    assert [life.end_kib for life in memory.shown()] == [100, 200, 300]
+    [fault] = memory_of(*lives, ("c", 0.0, 900.0, 100, 120)).faults()
+    assert fault.startswith("memory grew: c 120 KiB")
+
+
+def test_a_process_that_did_not_outlive_its_warming_up_says_nothing() -> None:
+    too_young_s = WARM_S + FIGURE_S - 1
+    memory = memory_of(("a", 0.0, too_young_s, 100, 200), ("a", 800.0, 820.0, 50, 50))
+    assert not memory.faults()
+    assert [str(life) for life in memory.shown()] == [
+        "a 50 KiB after 20 s of its life: too young to be compared"
+    ]
+
+
+def test_a_moment_is_no_growth() -> None:
+    memory = memory_of(("a", 0.0, 1_200.0, 100, 100))
+    memory.note("a", 0.0, 1_201.0, 900)
+    assert not memory.faults()
 
 
 def entries_of(truth: list[Values]) -> list[Entry]:

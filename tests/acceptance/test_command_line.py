@@ -72,6 +72,9 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("verify", "A-B-1m", "--all"), {}, 2, "give series, or --all"),
     (("verify", "7x"), {}, 2, "'7x' is not a series"),
     (("verify", "BTCUSDT-BINANCE-1m"), {}, 1, "no bus: start one"),
+    (("dead", "list"), {}, 2, "--group"),
+    (("dead", "list", "--group", "g"), {}, 1, "no bus: start one"),
+    (("dead", "drop", "--group", "g", "--all"), {}, 2, "add --yes"),
     (("frobnicate",), {}, 2, "frobnicate"),
 ]
 
@@ -102,6 +105,7 @@ COMMANDS = [
     "search",
     "history",
     "verify",
+    "dead",
     "login",
     "logout",
     "doctor",
@@ -292,7 +296,7 @@ def test_a_consumer_tells_its_health_where_it_listens(tmp_path: Path) -> None:
         assert (facts["state"], facts["group"], facts["troubles"]) == ("consuming", "strategy", [])
         eventually(lambda: json.loads(health().stdout)["handled"] >= 50, "history is handled")
         with urllib.request.urlopen(f"http://{listen}/metrics", timeout=5) as page:
-            assert b'tvbus_consumer_total{what="handled"}' in page.read()
+            assert b'tvbus_consumer_total{group="strategy",what="handled"}' in page.read()
         rig.stop_server()
         eventually(lambda: health().returncode == 1, "the bus is gone")
         assert json.loads(health().stdout)["troubles"] != []

@@ -6,24 +6,16 @@ import builtins
 import csv
 import json
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from bus.errors import BusUnreachable
 from consumers.errors import SinkUnavailable, UsageError
-from publisher.answers import Chunk, HistoryBar, Progress, Reply
-from publisher.commands import Answer, Command
-from publisher.errors import RequestRefused
-from publisher.wire import Series
-from tests.acceptance.rig import Rig
-from tvbus import bar_files, fetching
+from publisher.wire.answers import HistoryBar
+from tvbus import bar_files
 from tvbus.bar_files import save, table, to_csv, to_json
-from tvbus.fetching import History, ask_history, history_command
-from tvbus.shared import Bus
 
 BTC = "BTCUSDT-BINANCE-1m"
 OPENED_MS = 1_700_000_040_000
@@ -32,116 +24,6 @@ BARS = (
     HistoryBar(OPENED_MS, 0.1, 1e16, 5e-324, 37898.88, 195.86836000000048, None),
     HistoryBar(OPENED_MS + 60_000, 1.0, 2.0, 0.5, 1.5, None, OPENED_MS + 120_000),
 )
-
-
-def some(*minutes: int) -> Chunk:
-    return Chunk(
-        BTC,
-        tuple(HistoryBar(OPENED_MS + m * 60_000, 1.0, 2.0, 0.5, 1.5, 9.0, None) for m in minutes),
-    )
-
-
-def ended(count: int, *, accepted: bool = True, complete: bool = True) -> Answer:
-    return Answer(BTC, accepted, f"{count} bars", complete=complete, count=count)
-
-
-# Asking.
-
-
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A server alone; the tests play the publisher."""
-    with Rig(tmp_path_factory.mktemp("asking"), []) as running:
-        yield running
-
-
-@pytest.fixture
-def bus(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
-    """A bus with a publisher that holds the lease, and little patience."""
-    monkeypatch.setattr(fetching, "SILENCE_S_MAX", 2)
-    monkeypatch.setattr(fetching, "DEAD_S", 1)
-    rig.client.flushall()
-    rig.client.hset("tv:publisher", mapping={"holder": "x", "token": 1, "expires_ms": 10**14})
-    bus = Bus.at(rig.url)
-    yield bus
-    bus.client.close()
-
-
-def answered(bus: Bus, *replies: Reply) -> tuple[History, list[Progress]]:
-    """Ask with the answers there already."""
-    command = history_command(Series.parse(BTC), 5, None, None)
-    seen: list[Progress] = []
-    for reply in replies:
-        bus.client.rpush(bus.keys.replies(command.id), reply.encode())
-    return ask_history(bus, command, seen.append), seen
-
-
-def test_what_is_asked_stands_on_the_bus_and_the_bars_come_in_order(bus: Bus) -> None:
-    history, seen = answered(bus, Progress(BTC, 2, 5), some(0, 1), some(2), ended(3))
-    assert [bar.open_time_ms for bar in history.bars] == [OPENED_MS + m * 60_000 for m in range(3)]
-    assert (history.complete, history.message, seen) == (True, "3 bars", [Progress(BTC, 2, 5)])
-    [(_, fields)] = bus.client.xrange("tv:commands")
-    command = Command.decode(fields[b"command"])
-    assert (command.action, command.series, command.bars) == ("history", (BTC,), 5)
-
-
-def test_what_comes_twice_is_taken_once(bus: Bus) -> None:
-    history, _ = answered(bus, some(0, 1), some(2), some(0, 1), some(2), some(3), ended(4))
-    assert len(history.bars) == 4
-
-
-def test_an_incomplete_answer_says_so(bus: Bus) -> None:
-    history, _ = answered(bus, some(0), ended(1, complete=False))
-    assert not history.complete
-
-
-def test_bars_that_were_lost_on_the_way_are_noticed(bus: Bus) -> None:
-    with pytest.raises(RequestRefused, match="1 of 3 bars arrived"):
-        answered(bus, some(0), ended(3))
-
-
-def test_a_refusal_is_told_with_its_reason(bus: Bus) -> None:
-    with pytest.raises(RequestRefused, match="ask again in 12 min"):
-        answered(bus, some(0), Answer(BTC, False, "spent: ask again in 12 min", "budget_spent"))
-
-
-def test_an_answer_that_cannot_be_understood_is_shown(bus: Bus) -> None:
-    command = history_command(Series.parse(BTC), 5, None, None)
-    bus.client.rpush(bus.keys.replies(command.id), b'{"news":1}')
-    with pytest.raises(RequestRefused, match=r"cannot be understood.*news"):
-        ask_history(bus, command, print)
-
-
-def test_a_publisher_that_says_nothing_is_not_waited_for_without_end(bus: Bus) -> None:
-    with pytest.raises(RequestRefused, match="no answer from the publisher for 2 s"):
-        answered(bus)
-
-
-def test_a_publisher_that_went_away_is_told(bus: Bus, rig: Rig) -> None:
-    command = history_command(Series.parse(BTC), 5, None, None)
-
-    def go_away(_: Progress) -> None:
-        rig.client.delete("tv:publisher")
-
-    bus.client.rpush(bus.keys.replies(command.id), Progress(BTC, 2, 5).encode())
-    with pytest.raises(RequestRefused, match="the publisher is gone"):
-        ask_history(bus, command, go_away)
-
-
-def test_a_bus_that_fails_meanwhile_is_told(bus: Bus, rig: Rig) -> None:
-    command = history_command(Series.parse(BTC), 5, None, None)
-    bus.client.set(bus.keys.replies(command.id), "a text of somebody else")
-    with pytest.raises(BusUnreachable, match=r"the bus at unix://.* failed"):
-        ask_history(bus, command, print)
-    assert rig.client.ping()
-
-
-def test_what_the_publisher_would_not_understand_is_not_asked() -> None:
-    with pytest.raises(UsageError, match="bars must be a whole number"):
-        history_command(Series.parse(BTC), 10**6, None, None)
-
-
-# Writing.
 
 
 def test_a_table_shows_every_digit() -> None:

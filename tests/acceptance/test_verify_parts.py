@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from bus.errors import BusUnreachable
+from consumers.shell.requests import History, Requests
 from consumers.shell.streams import forwards
-from publisher.answers import HistoryBar
 from publisher.wire import Bar, Series, encode_bar
+from publisher.wire.answers import HistoryBar
 from tests.acceptance.rig import Rig
 from tvbus import verifying
-from tvbus.fetching import History
 from tvbus.shared import Bus
 from tvbus.verifying import Verdict, tell, verify
 
@@ -68,7 +68,7 @@ def answer(
         meanwhile()
         return History(sent, message=f"{len(sent)} bars")
 
-    monkeypatch.setattr(verifying, "ask_history", ask)
+    monkeypatch.setattr(Requests, "history", ask)
 
 
 CHANGED = replace(BARS[1], close=1.25, revision=1)

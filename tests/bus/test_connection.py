@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -15,26 +13,17 @@ from bus.connection import (
     BLOCK_MS_MAX,
     READ_MARGIN_MS,
     WRITE_TIMEOUT_MS,
-    Client,
     address,
     connect_reader,
     connect_writer,
 )
 from bus.embedded import EmbeddedServer, _binary
 from bus.errors import BusUnreachable, SettingsInvalid
+from tests.bus.clusters import CLUSTERED, answers, cluster_of, command, direct, is_whole
 from tests.bus.servers import CuttingProxy, free_port, running
 from tests.waiting import eventually as wait_for
 
 BINARY = str(_binary())
-CLUSTERED = ["--save", "", "--cluster-enabled", "yes", "--cluster-port"]
-
-
-def _answers(url: str) -> bool:
-    try:
-        with connect_writer(url) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +32,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port = free_port()
     folder = tmp_path_factory.mktemp("plain")
     with running([BINARY, "--port", str(port), "--save", ""], folder):
-        wait_for(lambda: _answers(f"redis://127.0.0.1:{port}"))
+        wait_for(lambda: answers(f"redis://127.0.0.1:{port}"))
         yield port
 
 
@@ -58,7 +47,7 @@ def test_a_password_with_strange_characters(port: int, tmp_path: Path) -> None:
     arguments = [BINARY, "--port", str(other), "--save", "", "--requirepass", "p/a?s#s@"]
     with running(arguments, tmp_path / "server"):
         url = f"redis://:p%2Fa%3Fs%23s%40@127.0.0.1:{other}"
-        wait_for(lambda: _answers(url))
+        wait_for(lambda: answers(url))
         with pytest.raises(redis.AuthenticationError):
             connect_writer(f"redis://127.0.0.1:{other}").ping()
 
@@ -85,7 +74,7 @@ def test_a_master_found_through_sentinels(port: int, tmp_path: Path) -> None:
     dead = free_port()
     url = f"redis+sentinel://127.0.0.1:{dead},127.0.0.1:{sentinel}/bars?db=2"
     with running([BINARY, str(configuration), "--sentinel"], tmp_path):
-        wait_for(lambda: _answers(url))
+        wait_for(lambda: answers(url))
         writer = connect_writer(url)
         writer.set("key", "through sentinel")
         assert connect_reader(url).get("key") == b"through sentinel"
@@ -125,39 +114,8 @@ def test_every_part_of_a_sentinel_address_counts(url: str) -> None:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """Three nodes that share the slots."""
-    folder = tmp_path_factory.mktemp("cluster")
-    ports = [free_port() for _ in range(3)]
-    with ExitStack() as stack:
-        nodes = []
-        for index, port in enumerate(ports):
-            arguments = [BINARY, "--port", str(port), *CLUSTERED, str(free_port())]
-            stack.enter_context(running(arguments, folder / str(port)))
-            nodes.append(_direct(port))
-            _command(
-                nodes[-1],
-                f"CLUSTER ADDSLOTSRANGE {index * 16384 // 3} {(index + 1) * 16384 // 3 - 1}",
-            )
-        for node, port in zip(nodes[1:], ports[1:], strict=True):
-            gossip = node.config_get("cluster-port")["cluster-port"]
-            _command(nodes[0], f"CLUSTER MEET 127.0.0.1 {port} {gossip}")
-        wait_for(lambda: all(_is_whole(node, len(ports)) for node in nodes))
+    with cluster_of(BINARY, tmp_path_factory.mktemp("cluster"), 3) as ports:
         yield ports
-
-
-def _direct(port: int) -> Client:
-    """Connect to one node as to a plain server, once it answers."""
-    url = f"redis://127.0.0.1:{port}"
-    wait_for(lambda: _answers(url))
-    return connect_writer(url)
-
-
-def _command(node: Client, text: str) -> Any:
-    return node.execute_command(*text.split())  # type: ignore[no-untyped-call]
-
-
-def _is_whole(node: Client, nodes: int) -> bool:
-    told = _command(node, "CLUSTER INFO").decode().split()
-    return {"cluster_state:ok", f"cluster_known_nodes:{nodes}"} <= set(told)
 
 
 def test_a_cluster_takes_keys_of_every_slot(cluster: list[int]) -> None:
@@ -229,14 +187,14 @@ def test_a_lost_reply_through_a_cluster_client_was_sent_once(tmp_path: Path) -> 
     announced = ["--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(proxy.port)]
     arguments = [BINARY, "--port", str(port), *announced, *CLUSTERED, str(free_port())]
     with running(arguments, tmp_path):
-        direct = _direct(port)
-        _command(direct, "CLUSTER ADDSLOTSRANGE 0 16383")
-        wait_for(lambda: _is_whole(direct, 1))
+        node = direct(port)
+        command(node, "CLUSTER ADDSLOTSRANGE 0 16383")
+        wait_for(lambda: is_whole(node, 1))
         client = connect_writer(f"redis+cluster://127.0.0.1:{proxy.port}")
         with pytest.raises(redis.ConnectionError):
             client.xadd("once", {"bar": b"1"})
         assert proxy.cuts == 1
-        assert direct.xlen("once") == 1
+        assert node.xlen("once") == 1
     proxy.close()
 
 

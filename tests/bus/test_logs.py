@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import secrets
 import sys
 import threading
+import tracemalloc
 from datetime import datetime
 from typing import Any
 
@@ -189,6 +191,25 @@ def test_remembered_secrets_are_bounded_and_the_newest_stay() -> None:
     assert redact("secret-000") == "secret-000"
     assert redact("secret-001") == HIDDEN
     assert redact(f"secret-{logs.SECRETS_MAX:03}") == HIDDEN
+
+
+def test_refreshed_tokens_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, token_bytes, rounds = 10, 700, 40
+    monkeypatch.setattr(logs, "SECRETS_MAX", kept)
+
+    def refresh(times: int) -> None:
+        for _ in range(times):
+            register_secret(secrets.token_hex(token_bytes // 2))
+
+    refresh(2 * kept)
+    tracemalloc.start()
+    try:
+        # Those of before are let go untraced, so the ten that stay count as new.
+        refresh(rounds)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < 4 * kept * token_bytes
 
 
 def test_what_a_peer_sent_cannot_rewrite_the_terminal() -> None:

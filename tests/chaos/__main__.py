@@ -3,9 +3,9 @@
 Two publishers, a consumer, a server, each its own process, against the simulator.
 Every few seconds something breaks: TradingView, its pages, a process, Redis, the
 network. Then the faults end, and every stream must equal the truth. Prints the
-figures; fails on any bar that is lost unannounced, twice, wrong or out of order, and
-keeps the processes' logs then. A seed draws the same faults again, though not at the
-same moments of the processes.
+figures; fails on any bar that is lost unannounced, twice, wrong or out of order, and on
+a publisher whose memory grows, and keeps the processes' logs then. A seed draws the
+same faults again, though not at the same moments of the processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.plan import WEIGHTS, draw
+from tests.chaos.plan import choose, draw
 from tests.chaos.rig import ChaosRig
 from tests.chaos.run import Run
 
@@ -36,14 +36,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000)
     parser.add_argument("--every", type=float, default=3.0, help="seconds between two faults")
     parser.add_argument("--kinds", default="", help="comma separated; all where not given")
+    parser.add_argument("--without", default="", help="kinds to leave out, or their first words")
     parser.add_argument("--series", default=",".join(SERIES))
     parser.add_argument("--keep", action="store_true", help="keep the logs in any case")
     options = parser.parse_args(arguments)
-    kinds = [kind for kind in options.kinds.split(",") if kind] or list(WEIGHTS)
+    kinds = choose(options.kinds, options.without)
     length_s = options.minutes * 60
     plan = draw(options.seed, length_s, options.every, kinds)
     replay = f"python -m tests.chaos --minutes {options.minutes:g} --seed {options.seed}"
-    for name, value in (("kinds", options.kinds), ("series", options.series)):
+    for name in ("kinds", "without", "series"):
+        value = getattr(options, name)
         replay += f" --{name} '{value}'" if value not in {"", ",".join(SERIES)} else ""
     print(f"{len(plan)} faults planned in {length_s:.0f} s; seed {options.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="tvbus-chaos-"))

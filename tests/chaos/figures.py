@@ -9,6 +9,7 @@ from typing import Final
 
 from publisher.simulator import Kind
 from publisher.wire import Series
+from tests.chaos.memory import Memory
 from tests.chaos.storm import Storm
 from tests.chaos.verdict import Verdict
 from tests.chaos.witness import PAUSE_S_MIN, Witness
@@ -25,17 +26,6 @@ REASONS_SHOWN: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
-    """The active publisher's memory at a moment."""
-
-    past_s: float
-    name: str
-    kib: int
-    age_s: float
-    """How long the process had been running."""
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
     """All that is told of one run."""
 
@@ -44,7 +34,7 @@ class Figures:
     verdicts: Mapping[Series, Verdict]
     happened: Mapping[Kind, int]
     """Faults at TradingView that befell something, by kind."""
-    memory: Sequence[Resident]
+    memory: Memory
     settled_s: float
     handled: tuple[int, int, int]
     """Bars that the consumer handled, how many of them again, and how many it never saw."""
@@ -57,11 +47,8 @@ def print_figures(figures: Figures) -> None:
     _print_events(figures.witness)
     _print_times(figures)
     _print_bars(figures)
-    for resident in figures.memory:
-        print(
-            f"memory after {resident.past_s:.0f} s: {resident.name} {resident.kib} KiB, "
-            f"running for {resident.age_s:.0f} s"
-        )
+    for life in figures.memory.shown():
+        print(f"memory: {life}")
     used = os.times()
     ended_s = used.children_user + used.children_system
     print(

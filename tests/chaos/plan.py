@@ -42,6 +42,21 @@ Without them nothing may be published with values that were not final.
 FIRST_S: Final = 1.0
 
 
+def choose(kinds: str = "", without: str = "") -> list[str]:
+    """Return the kinds that a user means, all where `kinds` names none.
+
+    Both are comma separated; `without` names kinds, or the first words of several, as
+    `kill` does. Raises ValueError where a word of it leaves nothing out.
+    """
+    chosen = [kind for kind in kinds.split(",") if kind] or list(WEIGHTS)
+    for word in filter(None, without.split(",")):
+        left = [kind for kind in chosen if kind != word and not kind.startswith(f"{word}_")]
+        if len(left) == len(chosen):
+            raise ValueError(f"no such fault: {word}; there are {', '.join(chosen)}")
+        chosen = left
+    return chosen
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One fault of the plan."""

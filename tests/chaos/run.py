@@ -9,9 +9,10 @@ from typing import Any, Final
 import redis
 
 from publisher.wire import Series
-from tests.chaos.figures import Figures, Resident, print_figures
+from tests.chaos.figures import Figures, print_figures
+from tests.chaos.memory import Memory
 from tests.chaos.plan import UNSEEN, Planned
-from tests.chaos.rig import SPEED, ChaosRig
+from tests.chaos.rig import PUBLISHERS, SPEED, ChaosRig
 from tests.chaos.storm import Storm
 from tests.chaos.verdict import SHOWN_MAX, Values, Verdict, judge
 from tests.chaos.witness import Witness, decode
@@ -26,8 +27,8 @@ YOUNG_S: Final = 5.0
 CORRECTED: Final = ("BTCUSD-BITFINEX-1m",)
 """TradingView itself changes bars of these after their end."""
 HANDLED_S_MAX: Final = 60.0
-WARM_S: Final = 20.0
-"""A publisher that has run for less holds less memory than it will."""
+SAMPLE_S: Final = 1.0
+"""How often the publishers' memory is looked at."""
 TAKE_OVER_S_MAX: Final = 6.5
 """The lease's 5 s, and what it takes to look and to run."""
 
@@ -39,7 +40,7 @@ class Run:
         self._rig = rig
         self._witness = Witness(rig.url, rig.series)
         self._storm = Storm(rig, self._witness)
-        self._memory: list[Resident] = []
+        self._memory = Memory()
         self._looked_s = 0.0
         self._faults: list[str] = []
 
@@ -49,7 +50,7 @@ class Run:
         self._witness.start()
         eventually(self._rig.live, "all series are live", 60)
         self._witness.reset_outages()
-        self._storm.run(plan, length_s, lambda past_s: self._note_memory(past_s, length_s))
+        self._storm.run(plan, length_s, self._note_memory)
         self._witness.note_pause()
         self._storm.calm()
         calm_s = time.monotonic()
@@ -74,18 +75,14 @@ class Run:
         )
         return not self._faults
 
-    def _note_memory(self, past_s: float, length_s: float) -> None:
-        """Look at the active publisher's memory once a second; after a sixth, and at the end.
-
-        One that has just begun holds less than it will, and says nothing.
-        """
-        if past_s < max(length_s / 6, self._looked_s + 1.0):
+    def _note_memory(self, past_s: float) -> None:
+        if past_s < self._looked_s + SAMPLE_S:
             return
         self._looked_s = past_s
-        name = self._storm.active()
-        age_s = time.monotonic() - self._storm.started_s.get(name, time.monotonic())
-        if age_s > WARM_S and (resident_kib := self._rig.resident_kib(name)):
-            self._memory[1:] = [Resident(past_s, name, resident_kib, age_s)]
+        for name in PUBLISHERS:
+            if resident_kib := self._rig.resident_kib(name):
+                started_s = self._storm.started_s[name]
+                self._memory.note(name, started_s, time.monotonic(), resident_kib)
 
     # Judgement.
 
@@ -135,6 +132,7 @@ class Run:
         for series in self._rig.series:
             self._faults += self._check_ever(series)
             self._faults += self._check_kept(series)
+        self._faults += self._memory.faults()
         slow = [took_s for took_s in self._storm.take_overs_s if took_s > TAKE_OVER_S_MAX]
         self._faults += [f"a take-over took {took_s:.1f} s" for took_s in slow]
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import structlog
-from consumer_world import BTC, FAST, FAST_RETRY, Events, Market, Running, Server, binary
+from consumer_world import BTC, Events, Market, Running, Server, binary, consumer
 
 from consumers import Consumer
+from tests.command_runs import run
+
+__all__ = ["run"]
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -43,14 +46,11 @@ def own_server(shared_server: Server, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Running]]:
-    """Start a consumer with one handler; stopped at the end of the test."""
+def run_app() -> Iterator[Callable[[Consumer], Running]]:
+    """Run a consumer in a thread; stopped at the end of the test."""
     running: list[Running] = []
 
-    def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
-        chosen = {"group": "g", "start": "oldest", "tuning": FAST, "retry": FAST_RETRY} | options
-        app = Consumer(redis_url=market.url, **chosen)
-        app.on(*(patterns or (str(BTC),)))(handler)
+    def begin(app: Consumer) -> Running:
         errors: list[BaseException] = []
 
         def body() -> None:
@@ -65,8 +65,23 @@ def start() -> Iterator[Callable[..., Running]]:
         return running[-1]
 
     yield begin
-    for consumer in running:
-        consumer.stop()
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def start(run_app: Callable[[Consumer], Running]) -> Callable[..., Running]:
+    """Start a consumer with one handler, and what `also` adds; stopped at the test's end."""
+
+    def begin(market: Market, handler: Any, *patterns: str, **options: Any) -> Running:
+        also = options.pop("also", None)
+        app = consumer(market, **options)
+        app.on(*(patterns or (str(BTC),)))(handler)
+        if also is not None:
+            also(app)
+        return run_app(app)
+
+    return begin
 
 
 @pytest.fixture(autouse=True)

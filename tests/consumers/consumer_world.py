@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
 import structlog
@@ -30,11 +31,12 @@ ETH = Series("ETHUSDT", "BINANCE", "1m")
 FAST = Tuning(
     block_ms=100,
     catalogue_ms=50,
-    claim_idle_ms=600,
-    settle_ms=50,
     refused_ms=200,
     repair_ms=20,
+    checkpoint_ms=100,
+    check_ms=300,
 )
+LEASE_MS = 600
 FAST_RETRY = Backoff(first_ms=20, wait_ms_max=60, wait_ms_min=10)
 
 
@@ -56,12 +58,16 @@ class Server:
         )
 
     def start(self) -> None:
-        command = [self.binary, "--port", "0", "--unixsocket", "s", "--dir", str(self.directory)]
+        command = [self.binary, *self.arguments(), "--unixsocket", "s"]
+        command += ["--dir", str(self.directory)]
         command += ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, cwd=self.directory, stdout=quiet, stderr=quiet)
         with self.client() as client:
             eventually(lambda: _answers(client))
+
+    def arguments(self) -> list[str]:
+        return ["--port", "0"]
 
     def kill(self) -> None:
         assert self.process is not None
@@ -125,6 +131,18 @@ class Market:
         for series in listed:
             self.client.hset(self.keys.catalogue, str(series), Summary(series, state).encode())
 
+    def form(self, series: Series, number: int, close: float) -> None:
+        bar = self.bar(series, number, close=close, closed_by="forming")
+        self.client.xadd(self.keys.forming(series), dict([encode_bar(bar)]), maxlen=5)
+
+    def correct(self, series: Series, number: int, revision: int, **changes: Any) -> None:
+        bar = self.bar(series, number, revision=revision, **changes)
+        self.client.xadd(self.keys.corrections(series), dict([encode_bar(bar)]))
+
+    def tell(self, event: str, **fields: Any) -> None:
+        told = {"event": event, "at_ms": T0, "level": "info", **fields}
+        self.client.xadd(self.keys.events, {"event": orjson.dumps(told)})
+
     def pending(self, series: Series, group: str = "g") -> int:
         try:
             return int(self.client.xpending(self.keys.bars(series), group)["pending"])
@@ -155,6 +173,13 @@ class Recorder:
     def wait(self, true: Callable[[], Any], deadline_s: float = DEADLINE_S) -> None:
         with self._changed:
             assert self._changed.wait_for(true, deadline_s), f"only saw {self.numbers()}"
+
+
+def consumer(market: Market, **options: Any) -> Consumer:
+    """A quick member of the group `g`, without handlers yet."""
+    chosen: dict[str, Any] = {"group": "g", "start": "oldest", "tuning": FAST}
+    chosen |= {"retry": FAST_RETRY, "lease_ms": LEASE_MS} | options
+    return Consumer(redis_url=market.url, **chosen)
 
 
 @dataclass

@@ -29,8 +29,11 @@ from consumers.sinks.print import PrintSink, bar_line
         ({"group": "a b"}, UsageError),
         ({"group": "{a}"}, UsageError),
         ({"name": "a b"}, UsageError),
-        ({"name": "released"}, UsageError),
         ({"start": "now"}, StartInvalid),
+        ({"failure": "panic"}, UsageError),
+        ({"attempts": 0}, UsageError),
+        ({"lease_ms": 499}, UsageError),
+        ({"lease_ms": 600_001}, UsageError),
         ({"prefix": "a b"}, SettingsInvalid),
     ],
 )
@@ -42,11 +45,8 @@ def test_a_wrong_description_is_refused_before_anything_is_connected(
     assert "\n" not in str(caught.value)
 
 
-async def asynchronous(bar: object) -> None: ...
-
-
-@pytest.mark.parametrize("handler", [asynchronous, "text", None])
-def test_what_is_no_plain_function_is_refused(handler: Any) -> None:
+@pytest.mark.parametrize("handler", ["text", None, Recorder])
+def test_what_is_no_function_is_refused(handler: Any) -> None:
     with pytest.raises(HandlerInvalid):
         Consumer("g").on(str(BTC))(handler)
 

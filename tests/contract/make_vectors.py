@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from publisher.answers import Chunk, HistoryBar, Progress, Reply
-from publisher.commands import COMMAND_FIELD, Answer, Command
 from publisher.wire import (
     CONTRACT_VERSION,
     INTERVALS,
@@ -24,6 +22,8 @@ from publisher.wire import (
     encode_bar,
     entry_id,
 )
+from publisher.wire.answers import Answer, Chunk, HistoryBar, Listing, Progress, Reply, SymbolFound
+from publisher.wire.commands import COMMAND_FIELD, Command
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "wire-vectors.json"
 
@@ -160,6 +160,8 @@ COMMANDS = [
     Command("7f3b", "unsubscribe", ()),
     Command("7f3c", "history", ("BTCUSDT-BINANCE-1m",), bars=500),
     Command("7f3d", "history", ("BTCUSDT-BINANCE-1m",), from_ms=0, to_ms=1_700_000_040_000),
+    Command("7f3e", "search", text="crude", exchange="MCX"),
+    Command("7f3f", "search", text="bitcoin", kind="crypto", limit=5),
 ]
 _OPENED_MS = 1_700_000_040_000
 ANSWERS: list[Reply] = [
@@ -176,6 +178,17 @@ ANSWERS: list[Reply] = [
         ),
     ),
     Answer("NDX-NASDAQ-1m", True, "2 bars", complete=True, count=2),
+    Listing(
+        (
+            SymbolFound("AAPL", "NASDAQ", "Apple Inc.", "stock", "NASDAQ", "USD", "US"),
+            SymbolFound(
+                *("ES", "CME_MINI", "S&P 500 E-mini Futures", "futures", "CME", "USD", "US"),
+                (SymbolFound("ES1!", "CME_MINI", "S&P 500 E-mini Futures", "futures", "CME"),),
+            ),
+        ),
+        more=48,
+    ),
+    Answer("", False, "say what to look for, a symbol or a part of a name", "invalid"),
 ]
 
 

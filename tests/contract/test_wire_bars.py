@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from publisher.commands import Answer, Command
 from publisher.wire import (
     BAR_FIELD,
     BAR_JSON_FIELD,
@@ -23,6 +22,8 @@ from publisher.wire import (
     decode_bar,
     encode_bar,
 )
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 
 SERIES = Series("BTCUSDT", "BINANCE", "1m")
 TIMES = st.integers(1, 2**53)
@@ -226,8 +227,8 @@ def test_a_request_comes_back(request_id: str, series: list[str]) -> None:
         ('{"id":"1","action":"subscribe"}', "KeyError('series')"),
         ('{"id":"","action":"subscribe","series":[]}', "id must be text, was ''"),
         ('{"id":1,"action":"subscribe","series":[]}', "id must be text, was 1"),
-        ('{"id":"1","action":"buy","series":[]}', "must be subscribe, unsubscribe or history"),
-        ('{"id":"1","action":[],"series":[]}', "unsubscribe or history, was []"),
+        ('{"id":"1","action":"buy","series":[]}', "unsubscribe, history or search, was 'buy'"),
+        ('{"id":"1","action":[],"series":[]}', "history or search, was []"),
         ('{"id":"1","action":{},"series":[]}', "was {}"),
         ('{"id":"1","action":"subscribe","series":"A-B-1m"}', "series must be a list of texts"),
         ('{"id":"1","action":"subscribe","series":[1]}', "was [1]"),

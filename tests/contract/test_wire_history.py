@@ -9,11 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.answers import CHUNK_BARS_MAX, Chunk, HistoryBar, Progress, Reply, decode_reply
-from publisher.commands import HISTORY_BARS_MAX, REPLIES_EXPIRE_MS, Answer, Command, code_of
+from publisher.codes import code_of
 from publisher.core.bars import FILL_BARS_MAX, REQUEST_BARS_MAX
 from publisher.errors import ConnectionLost, SeriesRefused, StoreRefused, SymbolUnknown
 from publisher.wire import EntryMalformed
+from publisher.wire.answers import (
+    CHUNK_BARS_MAX,
+    REPLIES_EXPIRE_MS,
+    Answer,
+    Chunk,
+    HistoryBar,
+    Progress,
+    Reply,
+    decode_reply,
+)
+from publisher.wire.commands import HISTORY_BARS_MAX, Command
 
 BTC = "BTCUSDT-BINANCE-1m"
 TIMES = st.integers(0, 253_402_300_799_999)

@@ -27,6 +27,10 @@ KEY_OF = {
     "r": "received_ms",
     "s": "closed_by",
 }
+APPLE = {"symbol": "AAPL", "exchange": "NASDAQ", "currency": "USD", "country": "US"}
+ES = {"symbol": "ES", "exchange": "CME_MINI"}
+ES1 = {"symbol": "ES1!", "exchange": "CME_MINI", "currency": "", "country": ""}
+EMINI = {"description": "S&P 500 E-mini Futures", "type": "futures", "exchange_name": "CME"}
 
 
 def unpack(packed: bytes) -> tuple[Any, bytes]:
@@ -179,6 +183,21 @@ def test_the_other_keys_and_values_are_these() -> None:
                 "to_ms": 1_700_000_040_000,
             },
         ),
+        (
+            "command",
+            {"id": "7f3e", "action": "search", "series": [], "text": "crude", "exchange": "MCX"},
+        ),
+        (
+            "command",
+            {
+                "id": "7f3f",
+                "action": "search",
+                "series": [],
+                "text": "bitcoin",
+                "type": "crypto",
+                "limit": 5,
+            },
+        ),
     ]
     assert [json.loads(one) for one in VECTORS["answers"]] == [
         {"series": "BTCUSDT-BINANCE-1m", "accepted": True, "message": "published"},
@@ -204,6 +223,23 @@ def test_the_other_keys_and_values_are_these() -> None:
             "message": "2 bars",
             "complete": True,
             "count": 2,
+        },
+        {
+            "series": "",
+            "accepted": True,
+            "message": "2 symbols",
+            "count": 2,
+            "more": 48,
+            "results": [
+                {**APPLE, "description": "Apple Inc.", "type": "stock", "exchange_name": "NASDAQ"},
+                {**ES, **EMINI, "currency": "USD", "country": "US", "contracts": [ES1 | EMINI]},
+            ],
+        },
+        {
+            "series": "",
+            "accepted": False,
+            "message": "say what to look for, a symbol or a part of a name",
+            "code": "invalid",
         },
     ]
 

@@ -41,7 +41,7 @@ PLANTED = [
     (checks.functions_are_short, "bus/logs.py", "async " + LONG),
     (checks.modules_are_short, "tvbus/x.py", "x = 1\n" * 501),
     (checks.decisions_are_pure, "publisher/core/bars.py", "import time\n"),
-    (checks.decisions_are_pure, "publisher/wire.py", "from os import environ\n"),
+    (checks.decisions_are_pure, "publisher/wire/commands.py", "from os import environ\n"),
     (checks.decisions_are_pure, "consumers/core/lane.py", "import concurrent.futures\n"),
     (checks.decisions_are_pure, "consumers/core/lane.py", "from urllib.request import urlopen\n"),
     (checks.decisions_are_pure, "publisher/core/gaps.py", "import random\nx = random.random()\n"),

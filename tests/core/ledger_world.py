@@ -9,16 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from publisher.core.bars import (
-    Abandon,
-    Correct,
-    Decision,
-    Ledger,
-    Moment,
-    Publish,
-    Recent,
-    StreamEnd,
-)
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Abandon, Correct, Decision, Moment, Publish, Recent, StreamEnd
 from publisher.core.messages import SlotBars
 from publisher.core.points import Point
 from publisher.wire import Bar, Series

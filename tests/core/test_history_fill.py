@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ledger_world import MINUTE_MS, ORIGIN_MS, SERIES, SETTLE_MS, at, slot, values
 
 from publisher.core import history
-from publisher.core.bars import UNANSWERED_MAX, AskMore, Reload
+from publisher.core.bars import UNANSWERED_MAX
+from publisher.core.decisions import AskMore, Reload
 from publisher.core.history import HISTORY_BARS_MAX, Fetched, HistoryFill, Span
 from publisher.wire import Series
 

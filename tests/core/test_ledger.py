@@ -14,13 +14,15 @@ from publisher.core.bars import (
     RECENT_BARS_MAX,
     REFUSED_TIMES_MAX,
     REQUEST_BARS_MAX,
+    Ledger,
+)
+from publisher.core.decisions import (
     Abandon,
     AskMore,
     Correct,
     Decision,
     FillDone,
     Form,
-    Ledger,
     Moment,
     Publish,
     Recent,

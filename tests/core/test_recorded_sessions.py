@@ -11,7 +11,8 @@ from ledger_world import at, of, published
 from recordings import needs_recordings
 from talk import Talk
 
-from publisher.core.bars import AskMore, Decision, FillDone, Form, Ledger, Moment, StreamEnd
+from publisher.core.bars import Ledger
+from publisher.core.decisions import AskMore, Decision, FillDone, Form, Moment, StreamEnd
 from publisher.core.session import (
     BarsArrived,
     Ended,

@@ -305,6 +305,16 @@ def test_a_search_ends_with_the_last_page_and_after_so_many() -> None:
     assert endless.done
 
 
+@pytest.mark.parametrize("first", ["index", "root"])
+def test_an_index_is_found_beside_the_futures_root_of_the_same_name(first: str) -> None:
+    index = item("NIFTY", "NSE", type="index")
+    root = item("NIFTY", "NSE", type="futures", contracts=[{"symbol": "NIFTY1!"}])
+    hunt = Hunt(Query("NIFTY"), 3)
+    hunt.receive(page(*((index, root) if first == "index" else (root, index))))
+    found = hunt.results().found
+    assert sorted((one.kind, one.usable) for one in found) == [("futures", False), ("index", True)]
+
+
 def test_v1_has_one_page() -> None:
     hunt = Hunt(Query("S", limit=60), 1)
     hunt.receive(read_page(json.dumps(symbols(0, 50)).encode()))

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from publisher.commands import Answer, Command
-from publisher.core.bars import Recent, StreamEnd
+from publisher.core.decisions import Recent, StreamEnd
 from publisher.core.points import Point
+from publisher.core.search import Query
 from publisher.core.tokens import ANONYMOUS, Token, Way, read_claims
 from publisher.engine import Engine, Policy
 from publisher.errors import (
@@ -41,6 +41,8 @@ from publisher.ports import (
 )
 from publisher.publication import Publication
 from publisher.wire import Bar, Series, Summary
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 
 MINUTE_MS = 60_000
 NOW_MS = 1_700_000_040_000
@@ -112,6 +114,16 @@ class FakeTokens:
 
     def changed(self) -> bool:
         return self.person
+
+
+class FakeSearcher:
+    """Records what it is asked for; the test answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Query]] = []
+
+    def search(self, request: str, query: Query) -> None:
+        self.asked.append((request, query))
 
 
 class FakeLease:
@@ -301,8 +313,15 @@ class World:
         self.lease = FakeLease()
         self.inbox: queue.Queue[Fact] = queue.Queue(10_000)
         self.tokens = FakeTokens()
+        self.searcher = FakeSearcher()
         ports = Ports(
-            self.clock, self.tokens, self.transport, self.store, self.lease, random.Random(1)
+            self.clock,
+            self.tokens,
+            self.transport,
+            self.store,
+            self.lease,
+            self.searcher,
+            random.Random(1),
         )
         policy = Policy(
             history_bars,
@@ -437,8 +456,10 @@ class World:
                     self.fill(one, values(-2), values(-1), values(0), end=1)
             self.turn()
 
-    def command(self, action: Any, *texts: str, request: str = "r1", entry: str = "1-0") -> None:
-        self.inbox.put(Commanded(Command(request, action, texts), entry))
+    def command(
+        self, action: Any, *texts: str, request: str = "r1", entry: str = "1-0", **more: Any
+    ) -> None:
+        self.inbox.put(Commanded(Command(request, action, texts, **more), entry))
         self.turn(2)
 
     def replies(self, request: str = "r1") -> list[Answer]:

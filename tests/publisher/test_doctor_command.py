@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_runs import Ended, Run
 from publisher_servers import Server
 from pydantic import SecretStr
 from web_pages import Page, Pages, serve, serve_raw
@@ -23,6 +22,7 @@ from publisher.settings import PublisherSettings
 from publisher.signing_in import build_means
 from publisher.simulator import Simulator
 from publisher.wire import Keys
+from tests.command_runs import Ended, Run
 
 SECRETS = ("hush-word", "hush-totp", "hush-cookie", "hush-sign", "hush-key")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consumers.shell.publisher import LeaseReport, SessionReport
 from publisher.core.tokens import Claims
 from tvbus.doctor.facts import (
     AccountFacts,
@@ -26,7 +27,6 @@ from tvbus.doctor.judge_machine import judge_folder, judge_health, judge_setting
 from tvbus.doctor.judge_publisher import judge_publisher
 from tvbus.doctor.judge_web import judge_page, judge_socket
 from tvbus.doctor.look_web import drift_ms
-from tvbus.report import LeaseReport, SessionReport
 
 GIB = 1024**3
 
@@ -344,7 +344,7 @@ def test_persistence_is_judged_by_what_a_restart_loses(
     assert words in finding.found
 
 
-PUBLISHER_ONLY = ("EVALSHA", "SCRIPT LOAD", "HSET", "RPUSH")
+PUBLISHER_ONLY = ("XTRIM", "RPUSH", "PEXPIRE")
 CONSUMER_ONLY = ("XREADGROUP", "XGROUP CREATE", "XACK", "XCLAIM", "XAUTOCLAIM")
 
 
@@ -353,10 +353,10 @@ CONSUMER_ONLY = ("XREADGROUP", "XGROUP CREATE", "XACK", "XCLAIM", "XAUTOCLAIM")
     [
         ((), (), "ok", "may publish and consume"),
         ((), CONSUMER_ONLY, "note", "may publish, not consume: no XACK"),
-        (PUBLISHER_ONLY, (), "note", "may consume, not publish: no EVALSHA"),
+        (PUBLISHER_ONLY, (), "note", "may consume, not publish: no PEXPIRE"),
         (("RPUSH",), (), "problem", "may not run RPUSH: no way"),
         ((), ("XACK",), "problem", "may not run XACK: no way"),
-        (PUBLISHER_ONLY, CONSUMER_ONLY, "problem", "and 3 more: no way"),
+        (PUBLISHER_ONLY, CONSUMER_ONLY, "problem", "and 2 more: no way"),
         (PUBLISHER_ONLY, ("XACK",), "problem", "may not run"),
     ],
 )

@@ -59,7 +59,7 @@ def test_who_has_no_bar_is_named_after_the_time_out() -> None:
     trade_for_a_minute(world)
     world.update(BTC, values(1), end=2)
     world.turn(2)
-    ledger = world.engine.publications[1].ledger
+    ledger = world.engine._roster.publications[ETH].ledger
     assert ledger is not None
     ledger._forming = None  # nobody traded ETH in this minute
     world.pass_ms(TIMEOUT_MS + 3_000)

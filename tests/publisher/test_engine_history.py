@@ -9,8 +9,6 @@ import pytest
 from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS, World, values, web_token
 
 from publisher import engine, history
-from publisher.answers import CHUNK_BARS_MAX, Chunk, HistoryBar, Progress, Reply
-from publisher.commands import Answer, Command
 from publisher.core import session as heard
 from publisher.core.bars import UNANSWERED_MAX
 from publisher.core.budget import Budget
@@ -19,6 +17,8 @@ from publisher.core.tokens import Limits
 from publisher.errors import ConnectionLost
 from publisher.ports import Commanded
 from publisher.wire import HOUR_MS, Series
+from publisher.wire.answers import CHUNK_BARS_MAX, Answer, Chunk, HistoryBar, Progress, Reply
+from publisher.wire.commands import Command
 
 
 @pytest.fixture(autouse=True)

@@ -163,8 +163,7 @@ def test_max_sessions_rate_halves_the_pace_and_refuses_nobody() -> None:
     link = world.engine._dialogue.links.open[0]
     rate = world.engine._dialogue._pace.rate
     assert link.session is not None
-    series = world.engine.publications[0]
-    session = world.session_of(series.series)
+    session = world.session_of(series_number(0))
     refusal = {"m": "critical_error", "p": [session, "max sessions rate reached", ""]}
     world.hear(json.dumps(refusal), connection=link.number)
     world.turn()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,7 +23,6 @@ from publisher_servers import Server, free_port, valkey_server
 
 from bus.connection import Client
 from publisher import app, delivery, engine, links
-from publisher.commands import Answer, Command
 from publisher.errors import StoreUnavailable
 from publisher.settings import PublisherSettings
 from publisher.shell import health, lease
@@ -29,6 +30,8 @@ from publisher.shell.commands import CommandReader
 from publisher.shell.store import RedisStore, Retention
 from publisher.simulator import Simulator
 from publisher.wire import Bar, Keys, Series, Summary, decode_bar
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
 from tests.waiting import eventually as wait_for
 
 SERIES = tuple(
@@ -324,6 +327,58 @@ def test_of_two_publishers_one_writes_and_the_other_takes_over(
     finally:
         first.kill()
         first.wait()
+
+
+OURS = (
+    *("Engine", "Publication", "Ledger", "Session", "Link", "Transports", "WebSocketTransport"),
+    *("_Reader", "TokenWorker", "CommandReader", "TokenKeeper", "Delivery", "Thread"),
+    *("UnixDomainSocketConnection", "ConnectionPool"),
+)
+
+
+def kept() -> Counter[str]:
+    """How many objects of each kind this process keeps, what nobody refers to not counted."""
+    gc.collect()
+    everything = Counter(type(thing).__name__ for thing in gc.get_objects())
+    return Counter({name: everything[name] for name in OURS})
+
+
+def test_nothing_is_kept_of_lost_connections_and_leases(
+    market: Simulator, valkey: Server, bus: Client
+) -> None:
+    rounds, others = 8, kept()
+
+    def disturb(times: int) -> None:
+        for number in range(times):
+            opened = len(events(bus, "session.opened"))
+            if number % 2:
+                bus.delete(KEYS.publisher)  # and with it the lease
+            else:
+                market.faults.inject(("reset", "close")[number // 2 % 2])
+            wait_for(lambda n=opened: len(events(bus, "session.opened")) > n, "spoken again")
+            live(bus, *FEW)
+
+    with publishing(market, valkey.url, *FEW):
+        live(bus, *FEW)
+        disturb(2)
+        before = kept()
+        disturb(rounds)
+        assert len(events(bus, "publisher.started")) == 2 + rounds // 2
+        # The threads of the last round end on their own time.
+        wait_for(lambda: kept() <= before, lambda: f"no more than before: {kept() - before}")
+    assert (before - others)["Engine"] == 1
+    assert (before - others)["Publication"] == len(FEW)
+
+
+def test_while_standing_by_nothing_is_kept_of_what_was_published(
+    market: Simulator, valkey: Server, bus: Client
+) -> None:
+    others = kept()["Publication"]
+    with publishing(market, valkey.url, *FEW):
+        live(bus, *FEW)
+        assert kept()["Publication"] == others + len(FEW)
+        bus.hset(KEYS.publisher, mapping={"holder": "another", "expires_ms": 9_999_999_999_999})
+        wait_for(lambda: kept()["Publication"] <= others, lambda: f"nothing: {kept()}")
 
 
 def test_a_clean_stop_lets_the_next_publisher_begin_at_once(

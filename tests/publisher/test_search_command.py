@@ -8,13 +8,14 @@ import time
 from typing import Any
 
 import pytest
-from command_runs import Run
 from publisher_servers import Server
 from web_pages import Page, serve
 
-from publisher.commands import Answer, Command
 from publisher.settings import WebSettings
 from publisher.wire import Keys, Series
+from publisher.wire.answers import Answer
+from publisher.wire.commands import Command
+from tests.command_runs import Run
 from tvbus import suggest
 
 FOUND: list[dict[str, Any]] = [

@@ -11,12 +11,11 @@ import pytest
 from publisher_servers import Server
 from publisher_world import BTC, ETH, MINUTE_MS, NOW_MS
 
+from bus import scripts
 from bus.connection import Client
-from publisher.commands import Answer
 from publisher.errors import Fenced, StoreRefused, StoreUnavailable, StreamDiverged
 from publisher.ports import Appended, Batch
 from publisher.shell import lease as lease_module
-from publisher.shell import scripts
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
 from publisher.wire import (
@@ -32,6 +31,7 @@ from publisher.wire import (
     encode_bar,
     entry_id,
 )
+from publisher.wire.answers import Answer
 from tests.waiting import eventually as wait_for
 
 KEYS = Keys("t")

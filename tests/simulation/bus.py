@@ -17,7 +17,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bus.connection import WRITE_TIMEOUT_MS
-from tests.simulation.clients import Command, SimClient, new_client
+from tests.simulation.clients import Command, SimClient, new_client, new_server
 from tests.simulation.loop import Killed, Loop, Process
 from tests.simulation.plan import Plan
 
@@ -26,7 +26,7 @@ Observer = Callable[[str, Command, Any], None]
 
 READS: Final = frozenset(
     {"PING", "TYPE", "EXISTS", "XINFO STREAM", "XINFO GROUPS", "XINFO CONSUMERS", "XREVRANGE",
-     "XRANGE", "XPENDING", "HGETALL", "HGET", "SCRIPT LOAD"}
+     "XRANGE", "XREAD", "XPENDING", "HGETALL", "HGET", "HMGET", "SCRIPT LOAD"}
 )  # fmt: skip
 FREEING: Final = frozenset({"XACK", "XREADGROUP", "XCLAIM", "XAUTOCLAIM"})
 """Writes that a server out of memory still takes."""
@@ -45,7 +45,7 @@ class Bus:
         self.loop = loop
         self.plan = plan
         self._rngs: dict[str, random.Random] = {}
-        self.server = fakeredis.FakeServer(version=(7,))
+        self.server = new_server()
         self.client = new_client(fakeredis.FakeRedis, self.server)
         """A client that nothing befalls."""
         self.observers: list[Observer] = []
@@ -231,4 +231,6 @@ class Bus:
 
 
 def _writes_bars(command: Command) -> bool:
-    return command[0] == "EVALSHA" and ":forming:" not in command[3] and int(command[2]) == 2
+    if command[0] != "EVALSHA" or int(command[2]) != 2:
+        return False
+    return ":forming:" not in command[3] and ":group:" not in command[3]

@@ -11,7 +11,7 @@ from unittest import mock
 import fakeredis
 from fakeredis import _helpers
 from fakeredis._socket import _base
-from fakeredis.commands_mixins import server_mixin
+from fakeredis.commands_mixins import scripting_mixin, server_mixin
 from fakeredis.model import _stream
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
@@ -32,8 +32,6 @@ class SimClient(fakeredis.FakeRedis):
     bus: Bus
     process: Process
     epoch: int
-    blocked_ms = 0
-    """How long the last read would have waited for something new."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command."""
@@ -67,9 +65,7 @@ class SimPipeline(Pipeline):
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send all commands."""
         sends = self.client.process.sends
-        stack = [
-            (_unblocked(self.client, sends(args)), options) for args, options in self.command_stack
-        ]
+        stack = [(sends(args), options) for args, options in self.command_stack]
         if not stack:
             return []
 
@@ -77,11 +73,9 @@ class SimPipeline(Pipeline):
             if done == 0:
                 return []
             self.command_stack = list(stack[:done])
-            return [_as_redis(x) for x in super(SimPipeline, self).execute(raise_on_error=False)]
+            return list(super(SimPipeline, self).execute(raise_on_error=False))
 
         replies = self.client.bus.call(self.client, [args for args, _ in stack], run)
-        if stack[-1][0][0] == "XREADGROUP" and replies[-1]:
-            self.client.blocked_ms = 0
         if raise_on_error:
             for reply in replies:
                 if isinstance(reply, RedisError):
@@ -89,27 +83,41 @@ class SimPipeline(Pipeline):
         return replies
 
 
-def _unblocked(client: SimClient, args: Command) -> Command:
-    """Return a command that does not wait; its wait is virtual time of the process."""
-    if args[0] == "XREADGROUP":
-        client.blocked_ms = 0
-        if "BLOCK" in args:
-            place = args.index("BLOCK")
-            client.blocked_ms = args[place + 1]
-            return (*args[:place], *args[place + 2 :])
-    return args
+class _Lua:
+    """The server's Lua: compiles each script once, and leaves its garbage to Lua."""
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self._compiled: dict[bytes, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def execute(self, script: bytes | str) -> Any:
+        """Run a script."""
+        if isinstance(script, str):
+            return None  # a request to collect garbage after each script
+        if script not in self._compiled:
+            self._compiled[script] = self._runtime.compile(script)
+        return self._compiled[script]()
 
 
-def _as_redis(reply: Any) -> Any:
-    """Return what Redis would have said where fakeredis says something else."""
-    if isinstance(reply, ResponseError) and "requires the key to exist" in str(reply):
-        return ResponseError("NOGROUP No such key or consumer group")
-    return reply
+def new_server() -> fakeredis.FakeServer:
+    """Return a server whose scripts run fast enough for many seeds."""
+    server: Any = fakeredis.FakeServer(version=(7,))
+    new_client(fakeredis.FakeRedis, server).eval("return 1", 0)
+    server.script_cache.clear()
+    server._lua_runtime = _Lua(server._lua_runtime)
+    return server  # type: ignore[no-any-return]
 
 
 def new_client(kind: Any, server: fakeredis.FakeServer) -> Any:
     """Return a client of either kind, without retries of its own."""
     return kind(server=server, protocol=2, retry=Retry(NoBackoff(), 0))
+
+
+def _unchecked(*_: Any) -> None:
+    """Let scripts set globals: tests on real servers find that."""
 
 
 @contextmanager
@@ -122,4 +130,7 @@ def virtual_time(loop: Loop) -> Iterator[None]:
     with ExitStack() as stack:
         for module in (_helpers, _base, server_mixin, _stream):
             stack.enter_context(mock.patch.object(module, "time", clock))
+        stack.enter_context(
+            mock.patch.object(scripting_mixin, "_check_for_lua_globals", _unchecked)
+        )
         yield

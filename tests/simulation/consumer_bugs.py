@@ -1,23 +1,24 @@
-"""Bugs planted in consumers: what their handlers see, and what they say to the bus, differ.
+"""Bugs planted in consumers: what their handlers see, say to the bus and take from it differ.
 
-Nothing here knows how a consumer is made.
+Where the bus' scripts guard, the script is another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from publisher.wire import Bar
+from consumers.core.ids import EntryId
+from consumers.shell import group as group_scripts
+from consumers.shell.departure import Departure
+from consumers.shell.membership import Membership
+from publisher.wire import MINUTE_MS, Bar
 from tests.simulation.clients import Command
-from tests.simulation.consuming import ConsumerProcess
-from tests.simulation.planting import Bug, Planting
+from tests.simulation.consuming import ConsumerProcess, script_of
+from tests.simulation.planting import Bug, Planting, method, script
 from tests.simulation.publishing import KEYS
-
-NEVER_MS: Final = 10**12
-NOWHERE: Final = "99999999999999-0"
-"""An ID beyond all entries."""
 
 Take = Callable[[ConsumerProcess, Bar], None]
 
@@ -57,33 +58,37 @@ def _replaced(command: Command, place: int, argument: Any) -> Command:
 
 
 def _never_acknowledge(command: Command) -> Command:
-    return (*command[:3], NOWHERE) if command[0] == "XACK" else command
-
-
-def _never_claim(command: Command) -> Command:
-    return _replaced(command, 4, NEVER_MS) if command[0] == "XAUTOCLAIM" else command
+    # What is to be acknowledged stands at the end.
+    ends = {"serve": 9, "hand_over": 8}
+    return command[: ends.get(script_of(command), len(command))]
 
 
 def _read_only_new(command: Command) -> Command:
-    if command[0] != "XREADGROUP":
-        return command
-    streams = (len(command) - command.index("STREAMS") - 1) // 2
-    after = [x if x == ">" else NOWHERE for x in command[-streams:]]
-    return (*command[:-streams], *after)
+    return _replaced(command, 7, ">") if script_of(command) == "serve" else command
 
 
-def _overlook_others(command: Command) -> Command:
-    asks_for_all = command[0] == "XPENDING" and len(command) == 6
-    return _replaced(command, 4, "0-1") if asks_for_all else command
+def _remakes(command: Command) -> bool:
+    return command[:2] == ("XGROUP", "CREATE") and command[4] != "0-0"
 
 
 def _make_no_group(command: Command) -> Command:
-    remakes = command[:2] == ("XGROUP", "CREATE") and command[4] != "0-0"
-    return _replaced(command, 3, "nobody") if remakes else command
+    return _replaced(command, 3, "nobody") if _remakes(command) else command
 
 
 def _begin_at_the_end(command: Command) -> Command:
-    return _replaced(command, 4, "$") if command[:2] == ("XGROUP", "CREATE") else command
+    return _replaced(command, 4, "$") if _remakes(command) else command
+
+
+def _begin_again(command: Command) -> Command:
+    return _replaced(command, 4, "0-0") if _remakes(command) else command
+
+
+def _keep_ahead(command: Command) -> Command:
+    if script_of(command) != "checkpoint":
+        return command
+    name, token, text = command[6:9]
+    entry = EntryId.parse(text)
+    return (*command[:6], name, token, f"{entry.ms + MINUTE_MS}-0", *command[9:])
 
 
 def _bury_elsewhere(command: Command) -> Command:
@@ -91,35 +96,55 @@ def _bury_elsewhere(command: Command) -> Command:
     return _replaced(command, 1, "elsewhere") if buries else command
 
 
+def _script(name: str, *changes: tuple[str, str]) -> Callable[[], Planting]:
+    """Let one of the streams' scripts be another one."""
+
+    return lambda: script(group_scripts, name, *changes)
+
+
+def _hand_over_at_once(self: Departure) -> dict[str, int]:
+    with self.desk.lock:
+        leaving = [x for x in self.desk.lanes.held() if x.leaving]
+    return self._give_up(leaving) if leaving else {}
+
+
+def _held_for_ever() -> Planting:
+    def make(real: Any) -> Any:
+        return lambda self, *args: replace(real(self, *args), valid_until_ms=2**62)
+
+    return method(Membership, "_standing", make)
+
+
 BUGS: Final = (
     Bug("acknowledges before the handler", _handling(_acknowledge_first)),
-    Bug(
-        "acknowledges what the handler failed at",
-        _handling(_forgive),
-        needs=frozenset({"handler_fails"}),
-    ),
+    Bug("acknowledges what the handler failed at", _handling(_forgive)),
     Bug("drops every tenth bar", _handling(_drop_some)),
     Bug("acknowledges nothing", _sending(_never_acknowledge)),
+    Bug("does not read again what was delivered before", _sending(_read_only_new)),
+    Bug("does not make a lost group again", _sending(_make_no_group)),
+    Bug("makes a lost group at the end of the stream", _sending(_begin_at_the_end)),
+    Bug("makes a lost group at the beginning of the stream", _sending(_begin_again)),
+    Bug("keeps a position that it has not reached", _sending(_keep_ahead)),
+    Bug("does not keep what it gives up", _sending(_bury_elsewhere)),
     Bug(
-        "takes over nothing",
-        _sending(_never_claim),
-        needs=frozenset({"consumer_killed", "handler_killed"}),
+        "ignores the fence when it reads",
+        _script("_SERVE", ("if refused then", "if refused and refused[1] ~= 'FENCED' then")),
     ),
     Bug(
-        "does not read again what was delivered before",
-        _sending(_read_only_new),
-        needs=frozenset({"consumer_killed", "handler_killed", "reply_lost", "stall_after"}),
+        "ignores the fence when it takes over",
+        _script("_TAKE_OVER", ("if highest >= tonumber(token) then", "if false then")),
     ),
     Bug(
-        "does not wait for what others hold",
-        _sending(_overlook_others),
-        needs=frozenset({"consumer_killed", "handler_killed"}),
+        "takes over nothing of a dead member",
+        _script(
+            "_TAKE_OVER",
+            ("redis.call('XPENDING', key, group, '-', '+', room, other)", "{}"),
+            ("redis.call('XGROUP', 'DELCONSUMER', key, group, other)", "do end"),
+        ),
     ),
     Bug(
-        "does not make a lost group again",
-        _sending(_make_no_group),
-        needs=frozenset({"flushed", "failed_over", "evicted"}),
+        "hands over while a bar is at the handler",
+        lambda: mock.patch.object(Departure, "hand_over", _hand_over_at_once),
     ),
-    Bug("begins at the end of a stream", _sending(_begin_at_the_end)),
-    Bug("does not keep what it gives up", _sending(_bury_elsewhere), needs=frozenset({"alien"})),
+    Bug("goes on after its lease", _held_for_ever),
 )

@@ -7,39 +7,60 @@ in it, and what the checker sees of it, are calls of its handler and commands to
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from consumers.core.backoff import Backoff
+from consumers.core.handlers import Handler
+from consumers.core.ids import EntryId
 from consumers.core.patterns import Pattern
+from consumers.core.policy import FailurePolicy, Policy
 from consumers.core.start import Start
-from consumers.shell.attach import Attacher
-from consumers.shell.catalogue import Catalogue
-from consumers.shell.group import Group
-from consumers.shell.reader import Reader
-from consumers.shell.threads import Bell, Desk, Tuning
-from consumers.shell.worker import Subscription, Worker
+from consumers.core.wants import Subscription, Subscriptions, Wanted
+from consumers.errors import NameTaken
+from consumers.shell import group as group_scripts
+from consumers.shell import membership
+from consumers.shell.calling import Caller
+from consumers.shell.lookup import BusLookup
+from consumers.shell.reading import reader_of
+from consumers.shell.streams import translated
+from consumers.shell.threads import Desk, Tuning, WakingBell
+from consumers.shell.watch import Watch
+from consumers.shell.worker import WAIT_MS_MAX, Worker
 from publisher.wire import Bar
 from tests.simulation.bus import Bus
+from tests.simulation.clients import Command, SimClient
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
 
 GROUPS: Final = ("alpha", "beta")
+GIVE_UP: Final = frozenset({"beta"})
+"""Groups that give up on a bar after some attempts; others try forever."""
 GUARDS: Final = (
     "consumer.bus_lost",
     "consumer.claimed",
     "consumer.dead_lettered",
     "consumer.failed",
     "consumer.groups_lost",
+    "consumer fenced",
+    "consumer lost",
+    "group made at its checkpoint",
+    "lease lapsed",
+    "lease moved",
+    "repeated at a take-over",
+    "two at once, one without a lease",
 )
 """What must have stood at least once in any batch."""
-TUNING: Final = Tuning(block_ms=10_000, catalogue_ms=10_000, settle_ms=1_000)
-RETRY: Final = Backoff(first_ms=500, wait_ms_max=8_000)
+TUNING: Final = Tuning(block_ms=10_000, catalogue_ms=5_000)
+BACKOFF: Final = Backoff(first_ms=500, wait_ms_max=8_000)
+ATTEMPTS: Final = 3
+LEASE_MS: Final = 10_000
+BEAT_MS_MAX: Final = LEASE_MS // 5
 PACE_MS: Final = (1, 60)
 
-Handled = Callable[[str, Bar, bool], None]
-"""Told of a group's bar: that it is handed to the handler (False) and that that returned (True)."""
+Handled = Callable[["ConsumerProcess", Bar, bool | None], None]
+"""Told that a bar is handed to a process' handler (None), and whether that returned or raised."""
 
 
 def group_of(name: str) -> str | None:
@@ -48,11 +69,31 @@ def group_of(name: str) -> str | None:
     return group if group in GROUPS else None
 
 
-class _Bell(Bell):
+def script_of(command: Command) -> str:
+    """Return which of the consumers' scripts a command calls, empty where it calls none."""
+    if command[0] != "EVALSHA":
+        return ""
+    scripts = {
+        group_scripts._TAKE_OVER: "take_over",
+        group_scripts._SERVE: "serve",
+        group_scripts._RETRY: "retry",
+        group_scripts._HAND_OVER: "hand_over",
+        group_scripts._CHECKPOINT: "checkpoint",
+        membership._BEAT: "beat",
+        membership._LEAVE: "leave",
+    }
+    return next((name for script, name in scripts.items() if script.sha == command[1]), "")
+
+
+class _Bell(WakingBell):
     """Wakes a thread that is none: its next step comes soon."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
+
+    def fileno(self) -> int:
+        """Nobody waits for it at a socket."""
+        return -1
 
     def ring(self) -> None:
         """Let the next step come soon."""
@@ -62,9 +103,40 @@ class _Bell(Bell):
         """Nobody waits in virtual time."""
         raise AssertionError(f"waits for {wait_ms} ms")
 
+    def silence(self) -> None:
+        """Whoever rings is heard at once."""
+
+
+class _Watch(Watch):
+    """Looks once whether there is something new: the wait is virtual time of the process."""
+
+    def __init__(self, client: SimClient) -> None:
+        self._client: Any = client
+        self._after: dict[str, EntryId] = {}
+        self.is_due = True
+        """Something may have come since it looked."""
+
+    def wait(self, after: Mapping[str, EntryId], block_ms: int, wake: int | None) -> set[str]:
+        """Return at once which streams have an entry after the given one."""
+        goes_on = all(key in self._after and self._after[key] <= x for key, x in after.items())
+        if goes_on and not self.is_due:
+            return set()
+        self._after, self.is_due = {}, False
+        with translated():
+            reply = self._client.execute_command(
+                "XREAD", "COUNT", 1, "STREAMS", *after, *map(str, after.values())
+            )
+        found = reply.items() if isinstance(reply, dict) else reply or ()
+        if not found:
+            self._after = dict(after)
+        return {key.decode() for key, _ in found}
+
+    def close(self) -> None:
+        """There is no connection of its own."""
+
 
 class ConsumerProcess(Process):
-    """The one member of a group."""
+    """One member of a group."""
 
     def __init__(
         self,
@@ -74,12 +146,14 @@ class ConsumerProcess(Process):
         name: str,
         patterns: tuple[str, ...],
         handled: Handled,
+        ended: Callable[[], None],
         rng: random.Random,
     ) -> None:
         super().__init__(bus.loop, name, rng)
         self._plan = plan
         self.group = group
         self._handled = handled
+        self._ended = ended
         self.faulty = bus.faulty
         self.client = bus.connect(self)
         self._reader_turns = _Turns(self, self._read)
@@ -89,14 +163,26 @@ class ConsumerProcess(Process):
             reader_bell=_Bell(self._reader_turns.soon),
             worker_bell=_Bell(self._worker_turns.soon),
         )
-        parsed = [Pattern.parse(text) for text in patterns]
-        member = Group(self.client, group, name, KEYS.dead(group))
-        catalogue = Catalogue(self.client, KEYS.catalogue)
-        start = Start.parse("oldest")
-        attacher = Attacher(self.desk, member, catalogue, KEYS, parsed, start, TUNING)
-        self._reader = Reader(self.desk, member, attacher, TUNING, rng=rng)
-        subscriptions = [Subscription(pattern, self.take) for pattern in parsed]
-        self._worker = Worker(self.desk, subscriptions, RETRY, rng)
+        wanted = Subscriptions()
+        parsed = tuple(map(Pattern.parse, patterns))
+        wanted.add(Subscription(Wanted.BARS, Handler(self.take), parsed))
+        self._reader = reader_of(
+            self.desk,
+            self.client,
+            KEYS,
+            group=group,
+            member=name,
+            wishes=wanted.wishes,
+            start=Start.parse("oldest"),
+            tuning=TUNING,
+            lease_ms=LEASE_MS,
+        )
+        self._reader.rng = rng
+        self._reader.group._watch = self._watch = _Watch(self.client)
+        caller = Caller(group, self, BusLookup(self.client, KEYS))
+        ending: FailurePolicy = "dead-letter" if group in GIVE_UP else "retry-forever"
+        policy = Policy(ending, ATTEMPTS, BACKOFF)
+        self._worker = Worker(self.desk, wanted, caller, policy, rng)
 
     def start(self) -> None:
         """Begin to read."""
@@ -107,23 +193,25 @@ class ConsumerProcess(Process):
     def kill(self) -> None:
         """End without any clean-up."""
         self.say("killed")
-        self.alive = False
-        self._count()
+        self._end()
 
     def stop(self) -> None:
-        """End as on SIGTERM, if neither thread is in a call."""
-        if self._reader_turns.busy or self._worker_turns.busy or self.frozen:
-            return
+        """End as on SIGTERM: after the bar in hand, with the reader's last word."""
+        if not self.desk.stopping:
+            self.say("is asked to stop")
+            self.desk.stop()
+
+    def _leave(self) -> None:
         self.say("stopped")
-        self.desk.stopping = self.desk.closing = True
-        self._reader_turns.busy = self._worker_turns.busy = True
         try:
-            self._reader.finish()
-        except Killed:
-            pass
+            self._reader.departure.leave()
         finally:
-            self.alive = False
-            self._count()
+            self._end()
+
+    def _end(self) -> None:
+        self.alive = False
+        self._count()
+        self._ended()
 
     def _count(self) -> None:
         counts = self.desk.counts
@@ -132,6 +220,7 @@ class ConsumerProcess(Process):
 
     def appended(self) -> None:
         """Something new stands in a stream: a read that waits returns."""
+        self._watch.is_due = True
         self._reader_turns.soon()
 
     def thawed(self) -> None:
@@ -142,15 +231,27 @@ class ConsumerProcess(Process):
     # The two threads.
 
     def _read(self) -> int:
-        self.client.blocked_ms = 0
-        rest = self._reader.attempt()
-        self._reader_turns.deaf = not rest.wakeable
-        if self.desk.failure is not None:
-            raise self.desk.failure
-        # Where the read waited for nothing, that was its rest.
-        return max(rest.wait_ms, self.client.blocked_ms if rest.wait_ms == 0 else 0)
+        if self.desk.closing:
+            self._leave()
+            raise Killed(self.name)
+        try:
+            wait_ms = self._reader.attempt()
+        except NameTaken as error:
+            self.say(f"ends: {error}")
+            self.struck("name_taken")
+            self._end()
+            raise Killed(self.name) from error
+        if self._reader._failures:
+            self._reader_turns.deaf = not self.desk.stopping
+            return wait_ms
+        found = self._reader._woken
+        self._reader.rest(wait_ms)
+        return 0 if self._reader._woken is not found and self._reader._woken else wait_ms
 
     def _work(self) -> int:
+        if self.desk.stopping:
+            self.desk.close()
+            return WAIT_MS_MAX
         return self._worker.step()
 
     def take(self, bar: Bar) -> None:
@@ -159,18 +260,19 @@ class ConsumerProcess(Process):
 
     def handle(self, bar: Bar) -> None:
         """Do what the handler does. Raises ValueError on bad days, and Killed."""
-        self._handled(self.group, bar, False)
+        self._handled(self, bar, None)
         self.check()
         if self._draws("handler_killed"):
             if self.rng.random() < 0.5:
-                self._handled(self.group, bar, True)
+                self._handled(self, bar, True)
             self.kill()
             raise Killed(self.name)
         if self._draws("handler_stalls"):
             self.stall(self.rng.randrange(100, 8_000))
         if self._draws("handler_fails"):
+            self._handled(self, bar, False)
             raise ValueError("the handler fails")
-        self._handled(self.group, bar, True)
+        self._handled(self, bar, True)
 
     def _draws(self, kind: str) -> bool:
         if not self.faulty or self.rng.random() >= self._plan.chance(kind):

@@ -64,8 +64,8 @@ class Director:
             consumer.faulty = False
         for place in world.publishers:
             world.start_publisher(place)
-        for group in world.consumers:
-            world.start_consumer(group)
+        for place in world.consumers:
+            world.start_consumer(place)
 
     def _processes(self) -> list[Process]:
         world = self._world
@@ -126,10 +126,17 @@ class Director:
         self._end(strike, self._world.publishers, self._world.start_publisher, "stop")
 
     def _consumer_killed(self, strike: Strike) -> None:
-        self._end(strike, self._world.consumers, self._world.start_consumer, "kill")
+        self._end_consumer(strike, "kill")
 
     def _consumer_stopped(self, strike: Strike) -> None:
-        self._end(strike, self._world.consumers, self._world.start_consumer, "stop")
+        self._end_consumer(strike, "stop")
+
+    def _end_consumer(self, strike: Strike, how: str) -> None:
+        # The world starts it again.
+        process = self._victim(strike, [x for x in self._world.consumers.values() if x.alive])
+        if process is not None:
+            process.struck(strike.kind)
+            getattr(process, how)()
 
     def _end(
         self,

@@ -33,6 +33,7 @@ class Ending:
     def missing(self) -> list[str]:
         """Return what has not come true yet."""
         found = [text for series in self._checker.streams for text in self._missing(series)]
+        found += [x for group in GROUPS for x in self._checker.reading.unshared(group)]
         return found + list(self._uncompleted())
 
     def _uncompleted(self) -> Iterator[str]:

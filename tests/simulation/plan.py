@@ -24,6 +24,8 @@ MARKETS: Final = 4
 """Different truths; few, so that what was computed of one serves many seeds."""
 UNLIMITED_BARS: Final = 5_000
 """More bars than any run has."""
+MEMBERS: Final = (1, 2, 2, 3)
+"""How many members groups have, each as likely as it stands here."""
 CORRECTED: Final = Series("BTCUSD", "BITFINEX", "1m")
 """Its source changes some closed bars."""
 
@@ -154,6 +156,8 @@ class Plan:
     """After so many bars a series is compared with history."""
     tardy_ms: int
     """How much later than its stamps say TradingView knows of trades."""
+    members: int
+    """How many processes each group of consumers has."""
 
     @property
     def end_ms(self) -> int:
@@ -223,6 +227,7 @@ def draw(seed: int) -> Plan:
         strikes=_strikes(rng, mix, start_ms, faults_ms),
         audit_bars=rng.choice((3, 7)),
         tardy_ms=rng.choice((0, 1_500)),
+        members=random.Random(f"{seed}:members").choice(MEMBERS),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from bus.scripts import Script
 from tests.simulation.plan import Plan
 
 Planting = AbstractContextManager[Any]
@@ -32,6 +34,16 @@ class Bug:
 def method(owner: Any, name: str, make: Callable[[Any], Any]) -> Planting:
     """Replace a method by what `make` makes of it."""
     return mock.patch.object(owner, name, make(getattr(owner, name)))
+
+
+def script(owner: Any, name: str, *changes: tuple[str, str]) -> Planting:
+    """Change the text of a script that a module has."""
+    text = getattr(owner, name).text
+    for before, after in changes:
+        assert before in text, f"{name} has changed: {before!r}"
+        text = text.replace(before, after)
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return mock.patch.object(owner, name, Script(text, sha))
 
 
 def _nothing(*_: Any, **__: Any) -> None:

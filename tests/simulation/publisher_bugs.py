@@ -6,7 +6,6 @@ a bug removes both.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +14,8 @@ from unittest import mock
 
 from publisher import roster
 from publisher.core import barriers, bars
-from publisher.core.bars import Decision, Ledger, Moment, Refuse
+from publisher.core.bars import Ledger
+from publisher.core.decisions import Decision, Moment, Refuse
 from publisher.delivery import BATCH_BARS_MAX, Delivery
 from publisher.dialogue import Dialogue
 from publisher.engine import Engine
@@ -24,20 +24,14 @@ from publisher.hearing import Hearing
 from publisher.roster import Roster
 from publisher.shell import store
 from publisher.shell.lease import RedisLease
-from publisher.shell.scripts import Script
 from publisher.token_keeper import TokenKeeper
 from publisher.watching import Watch
 from tests.simulation.plan import after_the_close
-from tests.simulation.planting import Bug, Planting, always, method, silent, together
+from tests.simulation.planting import Bug, Planting, always, method, script, silent, together
 
 
 def _script(name: str, before: str, after: str) -> Planting:
-    """Change the text of a script."""
-    script: Script = getattr(store, name)
-    assert before in script.text, f"{name} has changed: {before!r}"
-    text = script.text.replace(before, after)
-    sha = hashlib.sha1(text.encode()).hexdigest()
-    return mock.patch.object(store, name, Script(text, sha))
+    return script(store, name, (before, after))
 
 
 @contextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from typing import Any, Final
+from typing import Final
 
 from publisher.app import _wanted
+from publisher.core.search import Query
 from publisher.engine import TURN_MS_MAX, Engine, Policy
 from publisher.errors import Fenced, SignInError, StoreError, StoreUnavailable
 from publisher.ports import RENEW_MS, Ports
 from publisher.shell.lease import RedisLease
 from publisher.shell.store import RedisStore, Retention
-from publisher.wire import Keys
+from publisher.wire import Keys, Series
 from tests.simulation.bus import Bus
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
@@ -30,6 +31,13 @@ WAKE_MS: Final = (1, 30)
 """How long an engine takes to notice that something is in its inbox."""
 
 
+class NoSearcher:
+    """Nobody searches here."""
+
+    def search(self, request: str, query: Query) -> None:
+        raise AssertionError(f"nobody asked for {query}")
+
+
 class PublisherProcess(Process):
     """Stands by, publishes while it holds the lease, stands by again."""
 
@@ -44,7 +52,7 @@ class PublisherProcess(Process):
         self._lease = RedisLease(client, KEYS, name)
         self.engine: Engine | None = None
         self._transport: SimTransports | None = None
-        self._before: list[Any] = []
+        self._before: list[Series] = []
         self._busy = False
         self._due_ms = 0
         self._serial = 0
@@ -142,7 +150,9 @@ class PublisherProcess(Process):
             lambda: SimTransport(self, self._service, inbox, self._wake)
         )
         tokens = SimTokens(self, self._service, inbox, self._wake)
-        ports = Ports(self, tokens, self._transport, self._store, self._lease, self.rng)
+        ports = Ports(
+            self, tokens, self._transport, self._store, self._lease, NoSearcher(), self.rng
+        )
         policy = Policy(
             self._plan.history_bars,
             self._plan.settle_ms,
@@ -159,7 +169,7 @@ class PublisherProcess(Process):
         except Fenced as error:
             self.say(f"steps down: {error}")
             self.struck("fenced")
-            self._before = engine.publications
+            self._before = engine.commanded
             self._leave()
             return RENEW_MS
         except SignInError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,12 +12,13 @@ from unittest import mock
 
 import structlog
 
+from consumers.shell import tenure
 from publisher import roster, watching
 from publisher.wire import MINUTE_MS
 from tests.simulation.bus import Bus
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clients import Command, virtual_time
-from tests.simulation.consuming import GROUPS, ConsumerProcess
+from tests.simulation.consuming import BEAT_MS_MAX, GROUPS, ConsumerProcess, group_of
 from tests.simulation.director import Director
 from tests.simulation.ending import LATE_MS, Ending
 from tests.simulation.loop import Livelock, Loop, Trace
@@ -32,6 +33,10 @@ unnoticed is found when a series is compared with history, after so many of its 
 LOOK_MS: Final = 30_000
 QUIET_MS: Final = 4 * MINUTE_MS
 """How long everything must then stay true while the markets go on."""
+COMES_MS: Final = (1_000, 180_000)
+"""When another member of a group comes for the first time."""
+BACK_MS: Final = (500, 20_000)
+"""How long after its end a consumer is started again."""
 PUBLISHERS: Final = ("north", "south")
 
 
@@ -95,8 +100,7 @@ class World:
         """Let faults strike, then none, and everything come true. Raises Violation."""
         for place in PUBLISHERS:
             self.start_publisher(place)
-        for group in GROUPS:
-            self.start_consumer(group)
+        self.start_members()
         self.director.plan_strikes()
         self.loop.run_until(self.plan.end_ms)
         self.director.heal()
@@ -143,26 +147,44 @@ class World:
             self.publishers[place] = process
             process.start()
 
-    def start_consumer(self, group: str) -> None:
-        """Start a consumer where none runs: one group's always has the same name."""
-        if group not in self.consumers or not self.consumers[group].alive:
-            self._started[group] += 1
-            number = 1 if group == GROUPS[0] else self._started[group]
-            rng = self.plan.rng(f"{group}:{self._started[group]}")
+    def start_members(self) -> None:
+        """Let the groups come: their first members now, the others one by one."""
+        for group in GROUPS:
+            self.start_consumer(f"{group}-1")
+            for number in range(2, self.plan.members + 1):
+                self.loop.after(self._rng.randrange(*COMES_MS), self._starting(group, number))
+
+    def _starting(self, group: str, number: int) -> Callable[[], None]:
+        return lambda: self.start_consumer(f"{group}-{number}")
+
+    def _replace(self, place: str) -> None:
+        """Start a consumer again that ended, as whoever runs it would."""
+        self.loop.after(self._rng.randrange(*BACK_MS), lambda: self.start_consumer(place))
+
+    def start_consumer(self, place: str) -> None:
+        """Start a consumer where none runs: in one group it always has the same name."""
+        if place not in self.consumers or not self.consumers[place].alive:
+            self._started[place] += 1
+            group, life = group_of(place), self._started[place]
+            assert group is not None
+            rng = self.plan.rng(f"{place}:{life}")
             process = ConsumerProcess(
                 self.bus,
                 self.plan,
                 group,
-                f"{group}-{number}",
+                place if group == GROUPS[0] else f"{place}.{life}",
                 tuple(map(str, self.plan.series)) if group == GROUPS[0] else ("*",),
                 self.checker.reading.handled,
+                lambda: self._replace(place),
                 rng,
             )
-            self.consumers[group] = process
+            self.consumers[place] = process
             process.start()
 
     def _tell_consumers(self, name: str, command: Command, reply: Any) -> None:
-        if command[0] == "EVALSHA" and str(command[3]).startswith(f"{KEYS.prefix}:bars:"):
+        if group_of(name) is not None or command[0] != "EVALSHA":
+            return
+        if str(command[3]).startswith(f"{KEYS.prefix}:bars:"):
             for consumer in self.consumers.values():
                 consumer.appended()
 
@@ -172,6 +194,7 @@ def _patched(plan: Plan) -> Iterator[None]:
     with (
         mock.patch.object(roster, "OUTBOX_BARS_MAX", plan.outbox_bars_max),
         mock.patch.object(watching, "AUDIT_BARS", plan.audit_bars),
+        mock.patch.object(tenure, "BEAT_MS_MAX", BEAT_MS_MAX),
     ):
         yield
 

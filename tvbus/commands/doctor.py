@@ -17,6 +17,7 @@ from bus.connection import Client
 from bus.errors import SettingsInvalid
 from bus.logs import redact
 from bus.settings import BusSettings
+from consumers.shell.publisher import lease_of, session_of
 from publisher.settings import PublisherSettings
 from publisher.wire import Keys
 from tvbus.doctor.finding import Finding, note
@@ -30,8 +31,6 @@ from tvbus.doctor.look_bus import bus_url, look_bus
 from tvbus.doctor.look_machine import look_folder, look_health, look_settings
 from tvbus.doctor.look_web import look_page, look_socket
 from tvbus.exits import FAILURE
-from tvbus.report import lease_of, session_of
-from tvbus.shared import Bus
 
 _STYLES: Final = {"ok": "green", "note": "yellow", "problem": "bold red"}
 CHECK_WIDTH: Final = 18
@@ -118,9 +117,9 @@ def _settings(context: typer.Context) -> tuple[BusSettings | None, str]:
 
 
 def _publisher(client: Client, settings: BusSettings) -> Finding:
-    bus = Bus(client, Keys(settings.prefix), "")
+    keys = Keys(settings.prefix)
     try:
-        lease = lease_of(bus)
-        return judge_publisher(lease, session_of(bus, lease))
+        lease = lease_of(client, keys)
+        return judge_publisher(lease, session_of(client, keys, lease))
     except (RedisError, RedisClusterException) as error:
         return note("publisher", f"could not be asked for: {error}")

@@ -15,14 +15,13 @@ from rich.progress import Progress as ProgressBar
 
 from bus.logs import redact
 from consumers.core.times import parse_time_ms
-from consumers.errors import UsageError
-from publisher.answers import Progress
-from publisher.commands import HISTORY_BARS_MAX
-from publisher.errors import SymbolUnknown
+from consumers.errors import SymbolUnknown, UsageError
+from consumers.shell.requests import History, new_command
 from publisher.settings import WebSettings
-from publisher.wire import Series
+from publisher.wire import EntryMalformed, Series
+from publisher.wire.answers import Progress
+from publisher.wire.commands import HISTORY_BARS_MAX, Command
 from tvbus.bar_files import check_target, save, table, to_csv, to_json
-from tvbus.fetching import History, ask_history, history_command
 from tvbus.shared import open_bus
 from tvbus.suggest import advice, suggestions
 
@@ -70,14 +69,14 @@ def command(
     if from_ms is not None and to_ms is not None and to_ms <= from_ms:
         raise UsageError(f"--to must be later than --from, was {to!r}")
     newest = bars or BARS_DEFAULT if from_ms is None else None
-    request = history_command(wanted, newest, from_ms, to_ms)
+    request = _request(wanted, newest, from_ms, to_ms)
     if out is not None:
         check_target(out)
     settings = context.obj.settings(WebSettings)
     bus = open_bus(context)
     try:
         with _progress(str(wanted)) as show:
-            history = ask_history(bus, request, show)
+            history = bus.requests.history(request, show)
     except SymbolUnknown as error:
         told = (str(error), advice(suggestions(settings, wanted)))
         raise SymbolUnknown("; ".join(filter(None, told))) from None
@@ -85,6 +84,15 @@ def command(
     if not history.complete:
         sys.stdout.flush()
         sys.stderr.write(f"tvbus: warning: {' '.join(redact(history.message).split())}\n")
+
+
+def _request(series: Series, bars: int | None, from_ms: int | None, to_ms: int | None) -> Command:
+    """Return the request. Raises UsageError where the publisher would not understand it."""
+    request = new_command("history", series, bars=bars, from_ms=from_ms, to_ms=to_ms)
+    try:
+        return Command.decode(request.encode())
+    except EntryMalformed as error:
+        raise UsageError(str(error)) from None
 
 
 def _time_ms(option: str, text: str | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Annotated
 
 import structlog
@@ -13,8 +14,10 @@ import typer
 from bus.core_files import forbid_core_files
 from bus.embedded import EmbeddedServer
 from bus.errors import BusError
+from bus.large_buffers import return_large_buffers
 from publisher import app
 from publisher.settings import PublisherSettings
+from tvbus.group_metrics import GroupMetrics
 from tvbus.shared import stop_on_signals
 
 WATCH_S = 2.0
@@ -45,6 +48,7 @@ def command(
     Example: tvbus publish BTCUSDT-BINANCE-1m AAPL-NASDAQ-1D
     """
     forbid_core_files()
+    return_large_buffers()
     settings = context.obj.settings(
         PublisherSettings,
         series=series or None,
@@ -55,8 +59,8 @@ def command(
     if not settings.series:
         log.warning("series.missing", reason="none are named; `tvbus subscribe` adds some")
     stop = stop_on_signals()
-    with _bus(settings, stop) as url:
-        app.run(settings, url, stop, wait=wait)
+    with _bus(settings, stop) as url, closing(GroupMetrics(url, settings.prefix)) as groups:
+        app.run(settings, url, stop, wait=wait, metrics=[groups])
 
 
 @contextlib.contextmanager

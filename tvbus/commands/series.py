@@ -8,7 +8,8 @@ from typing import Annotated
 import orjson
 import typer
 
-from tvbus.report import lease_of, summaries
+from consumers.shell.publisher import lease_of
+from tvbus.report import summaries
 from tvbus.shared import open_bus
 
 
@@ -22,7 +23,7 @@ def command(
     """
     bus = open_bus(context)
     lines = summaries(bus)
-    if lease_of(bus) is None:
+    if lease_of(bus.client, bus.keys) is None:
         sys.stderr.write("no publisher is running; this is how the last one left them\n")
     if as_json:
         rows = [

@@ -15,16 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bus.connection import address
+from consumers.lag import read_lag
+from consumers.shell.publisher import LeaseReport, SessionReport, lease_of, session_of
 from publisher.settings import PublisherSettings
 from tvbus.exits import FAILURE
+from tvbus.groups import group_row, group_table
 from tvbus.report import (
-    GroupReport,
-    LeaseReport,
     SeriesReport,
-    SessionReport,
-    lease_of,
     report_series,
-    session_of,
     summaries,
 )
 from tvbus.shared import open_bus
@@ -40,6 +38,9 @@ def command(
     health: Annotated[
         bool, typer.Option(help="Only ask the process on this machine whether it is well.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Each group's series too, and who holds them.")
+    ] = False,
 ) -> None:
     """Show the publisher, every series and every consumer group.
 
@@ -49,22 +50,39 @@ def command(
         _check_health(context)
         return
     bus = open_bus(context)
-    lease = lease_of(bus)
-    rows = [report_series(bus, line) for line in summaries(bus)]
-    session = session_of(bus, lease)
+    lease = lease_of(bus.client, bus.keys)
+    lines = summaries(bus)
+    rows = [report_series(bus, line) for line in lines]
+    lag = read_lag(bus.client, bus.keys, [line.series for line in lines])
+    session = session_of(bus.client, bus.keys, lease)
     if as_json:
         publisher = asdict(lease) | {"session": session} if lease else None
-        print(orjson.dumps({"publisher": publisher, "series": rows}).decode())
-    else:
-        _show(address(bus.url), lease, session, rows)
-
-
-def _show(
-    where: str, lease: LeaseReport | None, session: SessionReport | None, rows: list[SeriesReport]
-) -> None:
+        report = {
+            "publisher": publisher,
+            "series": rows,
+            "groups": [group_row(x) for x in lag.groups],
+            "groups_left_out": lag.left_out,
+        }
+        print(orjson.dumps(report).decode())
+        return
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
+    _show(console, address(bus.url), lease, session, rows)
+    if lag.groups:
+        console.print()
+        console.print(group_table(lag.groups, verbose=verbose))
+    if lag.left_out:
+        console.print(f"and {lag.left_out} groups more, which are not looked at", style="yellow")
+
+
+def _show(
+    console: Console,
+    where: str,
+    lease: LeaseReport | None,
+    session: SessionReport | None,
+    rows: list[SeriesReport],
+) -> None:
     console.print(f"bus        {where}", soft_wrap=True)
     holder = (
         f"[green]{lease.holder}[/]" if lease else "[red]none[/]: start one with `tvbus publish`"
@@ -76,9 +94,9 @@ def _show(
         console.print("series     none yet: tvbus subscribe BTCUSDT-BINANCE-1m")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("series", "state", "bars", "last bar (UTC)", "close", "delay", "source", "groups"):
+    for name in ("series", "state", "bars", "last bar (UTC)", "close", "delay", "source"):
         right = name in {"bars", "close"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "groups")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for row in rows:
         colour = _COLOURS.get(row.state, "yellow")
         table.add_row(
@@ -89,7 +107,6 @@ def _show(
             "" if row.last_close is None else f"{row.last_close:.10g}",
             _delay(row),
             f"[yellow]{row.source}[/]" if row.substituted else "",
-            ", ".join(_group(group) for group in row.groups),
         )
     console.print(table)
     for row in rows:
@@ -123,11 +140,6 @@ def _delay(row: SeriesReport) -> str:
     if row.measured_delay_ms is None:
         return stated
     return f"{stated or 'none'} ({row.measured_delay_ms / 1000:.1f} s)"
-
-
-def _group(group: GroupReport) -> str:
-    pending = f", {group.pending} pending" if group.pending else ""
-    return f"{group.group}: {group.unread} unread{pending}"
 
 
 def _time(time_ms: int | None) -> str:

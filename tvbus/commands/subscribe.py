@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-import uuid
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
-from publisher.commands import COMMAND_FIELD, COMMANDS_MAX, Answer, Command
+from consumers.shell.publisher import lease_of, signin_trouble
+from consumers.shell.requests import new_command
 from publisher.settings import WebSettings
 from publisher.wire import Series
+from publisher.wire.answers import Answer
 from tvbus.exits import FAILURE
-from tvbus.report import lease_of, signin_trouble
-from tvbus.shared import Bus, open_bus
+from tvbus.shared import open_bus
 from tvbus.suggest import did_you_mean
-
-ANSWER_S_MAX: Final = 35
-"""Longer than TradingView may take to answer the publisher."""
 
 KEPT: Final = ("symbol_unknown", "series_refused")
 """Codes of refusals after which a series stays wanted."""
@@ -48,22 +45,22 @@ def _request(
 ) -> None:
     settings = context.obj.settings(WebSettings)
     bus = open_bus(context)
-    names = tuple(dict.fromkeys(str(Series.parse(text)) for text in texts))
-    command = Command(uuid.uuid4().hex, action, names)
-    fields: Any = {COMMAND_FIELD: command.encode()}
-    bus.client.xadd(bus.keys.commands, fields, maxlen=COMMANDS_MAX)
-    if lease_of(bus) is None:
+    wanted = tuple(dict.fromkeys(Series.parse(text) for text in texts))
+    command = new_command(action, *wanted)
+    bus.requests.send(command)
+    if lease_of(bus.client, bus.keys) is None:
         print("no publisher is running; it is done when one starts")
         return
-    if action == "subscribe" and (trouble := signin_trouble(bus)):
+    if action == "subscribe" and (trouble := signin_trouble(bus.client, bus.keys)):
         print(f"the publisher is not signed in; it is done once it is: {trouble}")
         sys.stdout.flush()
         raise typer.Exit(FAILURE)
-    answers = _await_answers(bus, command)
+    answers = bus.requests.answers(command)
     _show(settings, answers)
-    for name in names[len(answers) :] if len(answers) < len(names) else ():
+    told = {answer.series for answer in answers}
+    for name in (name for name in command.series if name not in told):
         print(f"?   {name}  no answer yet; see `tvbus status`")
-    if len(answers) < len(names) or not all(answer.accepted for answer in answers):
+    if len(answers) < len(wanted) or not all(answer.accepted for answer in answers):
         sys.stdout.flush()
         raise typer.Exit(FAILURE)
 
@@ -77,17 +74,3 @@ def _show(settings: WebSettings, answers: list[Answer]) -> None:
         print(f"    {name}: {line}")
     if kept := [answer.series for answer in answers if answer.code in KEPT]:
         print(f"    tried again now and then; `tvbus unsubscribe {' '.join(kept)}` forgets it")
-
-
-def _await_answers(bus: Bus, command: Command) -> list[Answer]:
-    key = bus.keys.replies(command.id)
-    answers: list[Answer] = []
-    waited = 0
-    while len(answers) < len(command.series) and waited < ANSWER_S_MAX:
-        # One second a call stays below every socket time-out.
-        popped: Any = bus.client.blpop([key], timeout=1)
-        if popped is None:
-            waited += 1
-        else:
-            answers.append(Answer.decode(popped[1]))
-    return answers

@@ -11,11 +11,11 @@ from redis.exceptions import RedisError
 
 from bus.connection import address
 from bus.errors import BusUnreachable
-from consumers.errors import UsageError
-from publisher.errors import RequestRefused
+from consumers.errors import RequestRefused, UsageError
+from consumers.shell.publisher import lease_of
 from publisher.wire import Series
 from tvbus.exits import FAILURE
-from tvbus.report import lease_of, summaries
+from tvbus.report import summaries
 from tvbus.shared import Bus, open_bus
 from tvbus.verifying import Verdict, tell, verify
 
@@ -46,7 +46,7 @@ def command(
     wanted = sorted({Series.parse(text) for text in series or ()})
     bus = open_bus(context)
     try:
-        if not offline and lease_of(bus) is None:
+        if not offline and lease_of(bus.client, bus.keys) is None:
             raise RequestRefused(
                 "no publisher is running, so there is no history to compare with: start one "
                 "with `tvbus publish`, or audit the streams alone with --offline"

@@ -19,7 +19,7 @@ CLOCK_PROBLEM_MS: Final = 60_000
 DENIED_SHOWN_MAX: Final = 6
 
 # What one side alone runs tells whether a user is meant for that side.
-_PUBLISHES: Final = frozenset({"EVALSHA", "SCRIPT LOAD", "HSET", "RPUSH"})
+_PUBLISHES: Final = frozenset({"XTRIM", "RPUSH", "PEXPIRE"})
 _CONSUMES: Final = frozenset({"XREADGROUP", "XGROUP CREATE", "XACK", "XCLAIM", "XAUTOCLAIM"})
 _RANK: Final = {"ok": 0, "note": 1, "problem": 2}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from consumers.shell.publisher import LeaseReport, SessionReport
 from tvbus.doctor.finding import Finding, note, ok, problem
-from tvbus.report import LeaseReport, SessionReport
 
 
 def judge_publisher(lease: LeaseReport | None, session: SessionReport | None) -> Finding:

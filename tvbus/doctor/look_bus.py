@@ -61,6 +61,8 @@ def publishing(keys: Keys) -> dict[str, Command]:
         "PEXPIRE": ("PEXPIRE", keys.replies("x"), 1),
         "TIME": ("TIME",),
         "TYPE": ("TYPE", bars),
+        "XPENDING": ("XPENDING", bars, "g"),
+        "XLEN": ("XLEN", keys.dead("g")),
         "GET": ("GET", keys.signin),
         "SET": ("SET", keys.signin, "x"),
     }
@@ -68,10 +70,22 @@ def publishing(keys: Keys) -> dict[str, Command]:
 
 def consuming(keys: Keys) -> dict[str, Command]:
     """Return what a consumer runs, like `publishing`."""
-    bars = keys.bars(_SERIES)
+    bars, leases = keys.bars(_SERIES), keys.group("g", "leases")
     return {
+        "EVALSHA": ("EVALSHA", _SHA, 1, bars),
+        "SCRIPT LOAD": ("SCRIPT", "LOAD", "return 0"),
+        "TIME": ("TIME",),
+        "TYPE": ("TYPE", bars),
+        "GET": ("GET", keys.group("g", "token")),
+        "SET": ("SET", keys.group("g", "token"), 1),
+        "HSET": ("HSET", leases, "x", "x"),
+        "HDEL": ("HDEL", leases, "x"),
+        "HGET": ("HGET", leases, "x"),
+        "HMGET": ("HMGET", keys.group("g", "checkpoints"), "x"),
+        "HLEN": ("HLEN", keys.group("g", "replays")),
         "XREADGROUP": ("XREADGROUP", "GROUP", "g", "c", "STREAMS", bars, ">"),
         "XGROUP CREATE": ("XGROUP", "CREATE", bars, "g", "0"),
+        "XGROUP CREATECONSUMER": ("XGROUP", "CREATECONSUMER", bars, "g", "c"),
         "XACK": ("XACK", bars, "g", "0-1"),
         "XGROUP DELCONSUMER": ("XGROUP", "DELCONSUMER", bars, "g", "c"),
         "XAUTOCLAIM": ("XAUTOCLAIM", bars, "g", "c", 1, "0"),

@@ -22,9 +22,9 @@ class Script:
     sha: str
 
     @classmethod
-    def read(cls, *names: str) -> Script:
-        """Join scripts of this package, in order, into one."""
-        folder = files("publisher.shell")
+    def read(cls, package: str, *names: str) -> Script:
+        """Join scripts that lie in a package, in order, into one."""
+        folder = files(package)
         text = "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

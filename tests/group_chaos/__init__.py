@@ -1,0 +1,1 @@
+"""A hundred series shared by members that come, go, die and sleep: `make group-chaos`."""
