@@ -79,6 +79,7 @@ class Bus:
     def heal(self) -> None:
         """Let everything go well from now on."""
         self.faulty = False
+        self._kept = None
         self.away_until_ms = self.read_only_until_ms = self.full_until_ms = 0
         self.parted_until_ms.clear()
 

@@ -49,7 +49,7 @@ STRIKES: Final = {
     "signin_refused": 300,
     # Machines and processes.
     "clock_jump": 200,
-    "publisher_frozen": 150,
+    "publisher_frozen": 70,
     "publisher_killed": 200,
     "publisher_stopped": 300,
     "all_publishers_killed": 300,
