@@ -31,6 +31,9 @@ log = structlog.get_logger("consumers")
 BLOCK_MS: Final = 500
 """Longest wait in one call; so late are series noticed that this member newly holds."""
 
+PACE_MS: Final = 20
+"""Between two readings."""
+
 
 @dataclass(slots=True)
 class FormingReader:
@@ -79,7 +82,10 @@ class FormingReader:
         by_key = {self.keys.forming(x): x for x in held}
         after = {key: self._after[x] for key, x in by_key.items()}
         changed = watch.wait(after, BLOCK_MS, self._bell.fileno())
-        self._newest([by_key[key] for key in changed])
+        if changed:
+            # What changes meanwhile comes with it: many series must not wake this one by one.
+            self._bell.wait(PACE_MS)
+            self._newest([by_key[key] for key in changed])
 
     def _held(self) -> list[Series]:
         """Return the series that this member holds and somebody wants."""
@@ -152,13 +158,13 @@ class FormingCalls:
     def _take(self) -> Bar | None:
         desk = self.desk
         with desk.lock:
-            free = next((x for x in desk.forming if not self._busy[x]), None)
-            if free is None:
-                return None
-            bar, lane = desk.forming.pop(free), desk.lanes.by_name.get(str(free))
-            is_held = lane is not None and bool(lane.token)
-            in_time = desk.clock.monotonic_ms() < desk.lanes.valid_until_ms
-        return bar if is_held and in_time else None
+            if desk.clock.monotonic_ms() >= desk.lanes.valid_until_ms:
+                desk.forming.clear()
+            for series in [x for x in desk.forming if not self._busy[x]]:
+                bar, lane = desk.forming.pop(series), desk.lanes.by_name.get(str(series))
+                if lane is not None and lane.token:
+                    return bar
+        return None
 
     def _await(self, subscription: Subscription, bar: Bar, outcome: Any) -> None:
         with self.desk.lock:

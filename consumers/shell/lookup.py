@@ -11,11 +11,11 @@ from consumers.core.ids import EntryId
 from consumers.errors import EntryInvalid
 from consumers.shell.catalogue import Catalogue
 from consumers.shell.streams import as_entry, translated
-from publisher.wire import HOUR_MS, Bar, EntryMalformed, Keys, Series, decode_bar
+from publisher.wire import DAY_MS, HOUR_MS, Bar, EntryMalformed, Keys, Series, decode_bar
 
 INFO_MS: Final = 60_000
 """How long the facts of a series are remembered."""
-NEWER_MAX: Final = 100
+NEWER_MAX: Final = 10
 """Bars of a series looked through for the one that ended at a given time."""
 
 
@@ -88,5 +88,6 @@ def ended_ms(bar: Bar) -> int:
 def _opened_within(series: Series, end_time_ms: int) -> tuple[EntryId, EntryId]:
     """Return between which entries a bar stands that ended then."""
     # Where clocks are put back, a day lasts an hour longer.
-    first_ms = end_time_ms - series.interval_ms - HOUR_MS
+    longest_ms = series.interval_ms + (HOUR_MS if series.interval_ms >= DAY_MS else 0)
+    first_ms = end_time_ms - longest_ms
     return EntryId(max(0, first_ms)), EntryId(end_time_ms).before()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -102,3 +103,37 @@ def test_what_is_kept_exactly_once_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_
     rows = sqlite3.connect("ledger.db").execute("SELECT * FROM closes ORDER BY rowid").fetchall()
     btc = [close for series, close in rows if series == "BTCUSDT-BINANCE-1m"]
     assert btc == [11, 12, 13, 14]
+
+
+WRONG = """
+from consumers import Bar, Consumer
+
+app = Consumer("g")
+
+@app.on("*")
+def a(bar: int) -> None: ...
+
+@app.on("*", batch=5)
+def b(bar: Bar) -> None: ...
+"""
+
+
+def test_the_blocks_are_right_to_a_type_checker_and_wrong_handlers_are_not(tmp_path: Path) -> None:
+    for number, block in enumerate(blocks()):
+        (tmp_path / f"block{number}.py").write_text(str(block.values[2]))
+    (tmp_path / "wrong.py").write_text(WRONG)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent"]
+    done = subprocess.run(
+        [*command, "--cache-dir", str(ROOT / ".mypy_cache"), *map(str, tmp_path.glob("*.py"))],
+        cwd=tmp_path,
+        env=os.environ | {"MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = re.findall(r"^(\w+)\.py:(\d+): error: .*cannot be \"(.*)\"", done.stdout, re.M)
+    assert told == [
+        ("wrong", "6", "Callable[[int], None]"),
+        ("wrong", "9", "Callable[[Bar], None]"),
+    ], done.stdout
+    assert done.stdout.count("error:") == 2, done.stdout

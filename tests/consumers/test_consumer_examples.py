@@ -136,3 +136,18 @@ def test_averages_are_right_though_their_process_is_killed(
             known = [100.5 + n for n in range(max(0, number - 19), number + 1)]
             at = f"{market.bar(series, number).open_time:%H:%M}"
             assert averages(tmp_path)[str(series), at] == {f"{sum(known) / len(known):.2f}"}
+
+
+def test_a_consumer_may_be_told_to_end_at_a_failure(
+    market: Market, tmp_path: Path, consume: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def trade(bars):\n    print(len(bars), flush=True)\n    raise ValueError('no taste')\n"
+    )
+    market.publish(BTC, range(3))
+    stop = ("--on-failure", "stop", "--attempts", "2", "--batch", "2", "--series", str(BTC))
+    process = consume("mine:trade", *stop)
+    assert process.wait(20) == 1
+    assert (tmp_path / "out0.txt").read_text().split() == ["2", "1", "1"]
+    assert market.pending(BTC) == 3
+    assert market.client.xlen(market.keys.dead("g")) == 0

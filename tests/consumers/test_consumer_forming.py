@@ -174,3 +174,13 @@ def test_a_busy_handler_gets_what_is_newest_when_it_is_free() -> None:
     eventually(lambda: forming.awaited == 0)
     assert sorted(calls.seen) == [1.0, 3.0, 7.0]
     forming.loop.close()
+
+
+def test_what_is_no_longer_held_does_not_keep_others_from_their_turn() -> None:
+    market, calls = Market(cast(Any, None), ""), Calls(holding(ETH))
+    forming, desk = calls.of(lambda bar: calls.seen.append(bar.close)), calls.desk
+    desk.forming[BTC] = state(market, 1.0)
+    desk.forming[ETH] = state(market, 7.0, ETH)
+    assert forming.step()
+    assert calls.seen == [7.0]
+    assert desk.forming == {}

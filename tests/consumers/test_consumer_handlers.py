@@ -23,7 +23,7 @@ from consumer_world import (
 )
 
 from consumers import Bar, Context, Gap, Series
-from consumers.errors import EntryInvalid, HandlerFailed
+from consumers.errors import EntryInvalid, HandlerFailed, SinkUnavailable
 from consumers.shell.lookup import BusLookup
 from tests.waiting import eventually
 
@@ -331,6 +331,33 @@ def test_a_consumer_that_is_to_stop_at_a_failure_keeps_the_bar(
     again.wait(lambda: again.numbers() == [1, 2])
 
 
+def test_a_replay_fails_at_once_where_its_sink_is_away(
+    market: Market, run_app: Run, events: Events
+) -> None:
+    market.publish(BTC, range(3))
+    replays, app = Seen(), consumer(market, attempts=1)
+
+    @app.on(str(BTC), batch=10)
+    def trade(bars: list[Bar], context: Context) -> None:
+        if context.replay_of is not None:
+            replays.append((len(bars), context.replay_of))
+            raise SinkUnavailable("away")
+        if any(x.open_time_ms == T0 + MINUTE_MS for x in bars):
+            raise ValueError("no")
+
+    run_app(app)
+    events.wait("entry.dead_lettered")
+    eventually(lambda: market.pending(BTC) == 0)
+    dead = market.keys.dead("g")
+    ((letter, _),) = market.client.xrange(dead)
+    market.client.hset(market.keys.group("g", "replays"), letter, str(BTC))
+    assert "away" in events.wait("dead_letter.replay_failed")["error"]
+    assert replays == [(1, letter.decode())]
+    assert market.client.xlen(dead) == 1
+    market.publish(BTC, [3])
+    eventually(lambda: app.counts.handled == 3)
+
+
 def test_what_is_skipped_is_acknowledged_and_counted(market: Market, run_app: Run) -> None:
     market.publish(BTC, range(3))
     seen = Recorder()
@@ -392,3 +419,17 @@ def test_what_was_on_the_way_in_the_loop_is_cancelled_where_a_handler_ends_the_p
     thread.join()
     assert caught.value.code == 7
     assert len(cancelled) == 1
+
+
+def test_a_day_that_lasts_an_hour_longer_is_found_by_its_end(market: Market) -> None:
+    daily = Series("AAPL", "NASDAQ", "1D")
+    market.list_series(daily)
+    day_ms = 24 * 60 * MINUTE_MS
+    market.publish(daily, [0], end_time_ms=T0 + day_ms + 60 * MINUTE_MS)
+    lookup = BusLookup(market.client, market.keys)
+
+    def ended(end_ms: int) -> set[Series]:
+        return set(lookup.bars_that_ended("1D", end_ms, lambda series: True))
+
+    assert ended(T0 + day_ms + 60 * MINUTE_MS) == {daily}
+    assert ended(T0 + day_ms) == set()
