@@ -20,6 +20,7 @@ from bus.connection import WRITE_TIMEOUT_MS
 from tests.simulation.clients import Command, SimClient, new_client, new_server
 from tests.simulation.loop import Killed, Loop, Process
 from tests.simulation.plan import Plan
+from tests.simulation.scripts import script_of
 
 Observer = Callable[[str, Command, Any], None]
 """Told who sent what, and the reply, for each command that the server did."""
@@ -32,8 +33,8 @@ FREEING: Final = frozenset({"XACK", "XREADGROUP", "XCLAIM", "XAUTOCLAIM"})
 """Writes that a server out of memory still takes."""
 STALL_MS: Final = (300, 4_500)
 """How long a call may take that comes to an end; nobody waits for longer."""
-BARS_WEIGHT: Final = 8
-"""How much likelier a fault is in a call that writes closed bars or corrections."""
+WEIGHT: Final = 8
+"""How much likelier a fault is in a call that writes closed bars or corrections, or takes over."""
 GHOST_MS: Final = (500, 40_000)
 """How much later than its sender waits a command may be done."""
 
@@ -136,7 +137,7 @@ class Bus:
         process = client.process
         process.check()
         self._reach(client)
-        weight = BARS_WEIGHT if any(map(_writes_bars, commands)) else 1
+        weight = WEIGHT if any(map(_is_delicate, commands)) else 1
         try:
             self._stall(process, "stall_before", weight)
         except Killed:
@@ -230,7 +231,8 @@ class Bus:
             tell(name, command, reply)
 
 
-def _writes_bars(command: Command) -> bool:
-    if command[0] != "EVALSHA" or int(command[2]) != 2:
-        return False
-    return ":forming:" not in command[3] and ":group:" not in command[3]
+def _is_delicate(command: Command) -> bool:
+    if script := script_of(command):
+        return script == "take_over"
+    writes = command[0] == "EVALSHA" and int(command[2]) == 2
+    return writes and ":forming:" not in command[3]

@@ -16,11 +16,12 @@ from consumers.shell.departure import Departure
 from consumers.shell.membership import Membership
 from publisher.wire import MINUTE_MS, Bar
 from tests.simulation.clients import Command
-from tests.simulation.consuming import ConsumerProcess, script_of
+from tests.simulation.consuming import ConsumerProcess
 from tests.simulation.planting import Bug, Planting, method, script
 from tests.simulation.publishing import KEYS
+from tests.simulation.scripts import script_of
 
-Take = Callable[[ConsumerProcess, Bar], None]
+Take = Callable[[ConsumerProcess, Bar], Any]
 
 
 def _handling(take: Take) -> Callable[[], Planting]:
@@ -28,22 +29,21 @@ def _handling(take: Take) -> Callable[[], Planting]:
     return lambda: mock.patch.object(ConsumerProcess, "take", take)
 
 
-def _acknowledge_first(process: ConsumerProcess, bar: Bar) -> None:
+def _acknowledge_first(process: ConsumerProcess, bar: Bar) -> Any:
     key, entry_id = KEYS.bars(bar.series), f"{bar.open_time_ms}-0"
     process.client.execute_command("XACK", key, process.group, entry_id)
-    process.handle(bar)
+    return process.handle(bar)
 
 
-def _forgive(process: ConsumerProcess, bar: Bar) -> None:
+def _forgive(process: ConsumerProcess, bar: Bar) -> Any:
     try:
-        process.handle(bar)
+        return process.handle(bar)
     except ValueError:
-        process.say("the handler's failure is taken for success")
+        return process.say("the handler's failure is taken for success")
 
 
-def _drop_some(process: ConsumerProcess, bar: Bar) -> None:
-    if bar.open_time_ms // bar.series.interval_ms % 10:
-        process.handle(bar)
+def _drop_some(process: ConsumerProcess, bar: Bar) -> Any:
+    return process.handle(bar) if bar.open_time_ms // bar.series.interval_ms % 10 else None
 
 
 def _sending(change: Callable[[Command], Command]) -> Callable[[], Planting]:
@@ -121,18 +121,20 @@ BUGS: Final = (
     Bug("drops every tenth bar", _handling(_drop_some)),
     Bug("acknowledges nothing", _sending(_never_acknowledge)),
     Bug("does not read again what was delivered before", _sending(_read_only_new)),
-    Bug("does not make a lost group again", _sending(_make_no_group)),
-    Bug("makes a lost group at the end of the stream", _sending(_begin_at_the_end)),
-    Bug("makes a lost group at the beginning of the stream", _sending(_begin_again)),
+    Bug("does not make a lost group again", _sending(_make_no_group), 26),
+    Bug("makes a lost group at the end of the stream", _sending(_begin_at_the_end), 26),
+    Bug("makes a lost group at the beginning of the stream", _sending(_begin_again), 26),
     Bug("keeps a position that it has not reached", _sending(_keep_ahead)),
-    Bug("does not keep what it gives up", _sending(_bury_elsewhere)),
+    Bug("does not keep what it gives up", _sending(_bury_elsewhere), 2),
     Bug(
         "ignores the fence when it reads",
         _script("_SERVE", ("if refused then", "if refused and refused[1] ~= 'FENCED' then")),
+        24,
     ),
     Bug(
         "ignores the fence when it takes over",
         _script("_TAKE_OVER", ("if highest >= tonumber(token) then", "if false then")),
+        23,
     ),
     Bug(
         "takes over nothing of a dead member",
@@ -141,10 +143,12 @@ BUGS: Final = (
             ("redis.call('XPENDING', key, group, '-', '+', room, other)", "{}"),
             ("redis.call('XGROUP', 'DELCONSUMER', key, group, other)", "do end"),
         ),
+        24,
     ),
     Bug(
         "hands over while a bar is at the handler",
         lambda: mock.patch.object(Departure, "hand_over", _hand_over_at_once),
+        24,
     ),
-    Bug("goes on after its lease", _held_for_ever),
+    Bug("goes on after its lease", _held_for_ever, 24),
 )

@@ -7,7 +7,7 @@ in it, and what the checker sees of it, are calls of its handler and commands to
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from consumers.core.backoff import Backoff
@@ -18,10 +18,9 @@ from consumers.core.policy import FailurePolicy, Policy
 from consumers.core.start import Start
 from consumers.core.wants import Subscription, Subscriptions, Wanted
 from consumers.errors import NameTaken
-from consumers.shell import group as group_scripts
-from consumers.shell import membership
 from consumers.shell.calling import Caller
 from consumers.shell.lookup import BusLookup
+from consumers.shell.loop import Ended, Loop
 from consumers.shell.reading import reader_of
 from consumers.shell.streams import translated
 from consumers.shell.threads import Desk, Tuning, WakingBell
@@ -29,7 +28,7 @@ from consumers.shell.watch import Watch
 from consumers.shell.worker import WAIT_MS_MAX, Worker
 from publisher.wire import Bar
 from tests.simulation.bus import Bus
-from tests.simulation.clients import Command, SimClient
+from tests.simulation.clients import SimClient
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
@@ -52,8 +51,10 @@ GUARDS: Final = (
     "two at once, one without a lease",
 )
 """What must have stood at least once in any batch."""
-TUNING: Final = Tuning(block_ms=10_000, catalogue_ms=5_000)
+TUNING: Final = Tuning(block_ms=10_000, catalogue_ms=5_000, repair_ms=2_000)
 BACKOFF: Final = Backoff(first_ms=500, wait_ms_max=8_000)
+ASYNC: Final = frozenset({"beta"})
+"""Groups whose handlers are `async`: several series at once."""
 ATTEMPTS: Final = 3
 LEASE_MS: Final = 10_000
 BEAT_MS_MAX: Final = LEASE_MS // 5
@@ -67,22 +68,6 @@ def group_of(name: str) -> str | None:
     """Return the group whose member has this name, None where that is no consumer."""
     group = name.rpartition("-")[0]
     return group if group in GROUPS else None
-
-
-def script_of(command: Command) -> str:
-    """Return which of the consumers' scripts a command calls, empty where it calls none."""
-    if command[0] != "EVALSHA":
-        return ""
-    scripts = {
-        group_scripts._TAKE_OVER: "take_over",
-        group_scripts._SERVE: "serve",
-        group_scripts._RETRY: "retry",
-        group_scripts._HAND_OVER: "hand_over",
-        group_scripts._CHECKPOINT: "checkpoint",
-        membership._BEAT: "beat",
-        membership._LEAVE: "leave",
-    }
-    return next((name for script, name in scripts.items() if script.sha == command[1]), "")
 
 
 class _Bell(WakingBell):
@@ -135,6 +120,43 @@ class _Watch(Watch):
         """There is no connection of its own."""
 
 
+class _Awaited:
+    """What an `async` handler returns: its end is for the loop."""
+
+    def __init__(self, end: Callable[[], None], wait_ms: int) -> None:
+        self.end = end
+        self.wait_ms = wait_ms
+
+    def __await__(self) -> Iterator[None]:
+        """Nobody awaits in virtual time."""
+        raise AssertionError("awaited")
+
+
+class _Loop(Loop):
+    """Where `async` handlers run, in virtual time."""
+
+    def __init__(self, process: ConsumerProcess) -> None:
+        self._process = process
+
+    def run(self, call: Any, ended: Ended) -> None:
+        """Let the call end in its time; `ended` is told."""
+        self._process.loop.after(call.wait_ms, lambda: self._end(call, ended))
+
+    def _end(self, call: _Awaited, ended: Ended) -> None:
+        process = self._process
+        if process.frozen:
+            process.loop.at(process.frozen_until_ms, lambda: self._end(call, ended))
+        elif process.alive:
+            try:
+                call.end()
+            except ValueError as error:
+                ended(error)
+            except Killed:
+                pass
+            else:
+                ended(None)
+
+
 class ConsumerProcess(Process):
     """One member of a group."""
 
@@ -182,7 +204,7 @@ class ConsumerProcess(Process):
         caller = Caller(group, self, BusLookup(self.client, KEYS))
         ending: FailurePolicy = "dead-letter" if group in GIVE_UP else "retry-forever"
         policy = Policy(ending, ATTEMPTS, BACKOFF)
-        self._worker = Worker(self.desk, wanted, caller, policy, rng)
+        self._worker = Worker(self.desk, wanted, caller, policy, rng, _Loop(self))
 
     def start(self) -> None:
         """Begin to read."""
@@ -250,24 +272,34 @@ class ConsumerProcess(Process):
 
     def _work(self) -> int:
         if self.desk.stopping:
-            self.desk.close()
+            self._worker.go_on()
+            if not self._worker.awaited:
+                self.desk.close()
             return WAIT_MS_MAX
         return self._worker.step()
 
-    def take(self, bar: Bar) -> None:
+    def take(self, bar: Bar) -> _Awaited | None:
         """Do what is done with a bar: planted bugs do something else."""
-        self.handle(bar)
+        return self.handle(bar)
 
-    def handle(self, bar: Bar) -> None:
+    def handle(self, bar: Bar) -> _Awaited | None:
         """Do what the handler does. Raises ValueError on bad days, and Killed."""
         self._handled(self, bar, None)
         self.check()
+        wait_ms = self.rng.randrange(self._plan.slow_ms) if self._plan.slow_ms else 0
+        if self.group in ASYNC:
+            return _Awaited(lambda: self._end_handling(bar), wait_ms)
+        self.stall(wait_ms)
+        self._end_handling(bar)
+        return None
+
+    def _end_handling(self, bar: Bar) -> None:
         if self._draws("handler_killed"):
             if self.rng.random() < 0.5:
                 self._handled(self, bar, True)
             self.kill()
             raise Killed(self.name)
-        if self._draws("handler_stalls"):
+        if self.group not in ASYNC and self._draws("handler_stalls"):
             self.stall(self.rng.randrange(100, 8_000))
         if self._draws("handler_fails"):
             self._handled(self, bar, False)

@@ -15,8 +15,9 @@ from consumers.core.ids import ZERO, EntryId
 from publisher.wire import Bar, Series
 from tests.simulation.bus import Bus
 from tests.simulation.clients import Command
-from tests.simulation.consuming import LEASE_MS, script_of
+from tests.simulation.consuming import LEASE_MS
 from tests.simulation.publishing import KEYS
+from tests.simulation.scripts import script_of
 
 RULED: Final = frozenset({"take_over", "serve", "retry", "hand_over"})
 """Scripts that a stream does for its ruler alone."""
@@ -81,7 +82,7 @@ class Leasing:
             for field, value in zip(command[2:], reply, strict=True):
                 self._told[name, field] = ZERO if value is None else EntryId.parse(value)
         elif command[:2] == ("XGROUP", "CREATE") and reply:
-            self._make(group, name, command)
+            self._make(command[3], name, command)
 
     def _beat(self, group: str, name: str, command: Command, reply: Any) -> None:
         now_ms, incarnation = self._loop.now_ms, command[8]
@@ -114,7 +115,11 @@ class Leasing:
             self._acked.add((name, key))
 
     def _make(self, group: str, name: str, command: Command) -> None:
-        key, begins = command[2], EntryId.parse(command[4]) if command[4] != "$" else ZERO
+        key = command[2]
+        groups: Any = self._client.xinfo_groups(key)
+        [begins] = [
+            EntryId.parse(x["last-delivered-id"]) for x in groups if x["name"] == group.encode()
+        ]
         series = key[key.index("{") + 1 : key.index("}")]
         kept = self._told.get((name, series), ZERO)
         if begins < kept:

@@ -26,6 +26,8 @@ UNLIMITED_BARS: Final = 5_000
 """More bars than any run has."""
 MEMBERS: Final = (1, 2, 2, 3)
 """How many members groups have, each as likely as it stands here."""
+SLOW_MS: Final = (0, 0, 4_000, 20_000)
+"""How slow the slowest handlers are, each as likely as it stands here."""
 CORRECTED: Final = Series("BTCUSD", "BITFINEX", "1m")
 """Its source changes some closed bars."""
 
@@ -158,6 +160,8 @@ class Plan:
     """How much later than its stamps say TradingView knows of trades."""
     members: int
     """How many processes each group of consumers has."""
+    slow_ms: int
+    """How long handlers take at most; 0: no time."""
 
     @property
     def end_ms(self) -> int:
@@ -228,6 +232,7 @@ def draw(seed: int) -> Plan:
         audit_bars=rng.choice((3, 7)),
         tardy_ms=rng.choice((0, 1_500)),
         members=random.Random(f"{seed}:members").choice(MEMBERS),
+        slow_ms=random.Random(f"{seed}:slow").choice(SLOW_MS),
     )
 
 
