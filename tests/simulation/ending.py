@@ -28,7 +28,7 @@ class Ending:
         self._loop = bus.loop
         self._window_bars = bus.plan.window_bars
         self.quiet_ms: int | None = None
-        """Since when everything was as it must be; None until then."""
+        """Since when each interval is told complete; None until all came right."""
 
     def missing(self) -> list[str]:
         """Return what has not come true yet."""

@@ -120,7 +120,7 @@ class World:
                 self.checker.fail("; ".join(missing[:3]))
             self.loop.run_until(self.loop.now_ms + LOOK_MS)
         self.recovery_ms = self.loop.now_ms - begun_ms
-        self.ending.quiet_ms = self.loop.now_ms
+        self.ending.quiet_ms = self.loop.now_ms + LATE_MS
 
     def _stay(self) -> None:
         self.loop.run_until(self.loop.now_ms + QUIET_MS)
