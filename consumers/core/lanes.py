@@ -169,8 +169,10 @@ class Lanes:
         if not work.dropped:
             work.lane.parked = True
             heapq.heappush(self._due, (due_ms, next(self._serial), work))
+            # The next take-over would count an attempt that nobody made: not even the one
+            # that does not count. Where it counts, that is once the server has heard of it.
+            work.touched = False
             if counted:
-                work.touched = False  # once the server has counted it
                 self._failed.append(work)
         self._answered(work)
 

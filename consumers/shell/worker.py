@@ -131,8 +131,8 @@ class Worker:
             self._finish(works)
         elif (overdue := self._overdue(first)) is not None:
             reason = (
-                f"handed over {first.attempt - 1} times, and the process ended each time "
-                "before its handler returned"
+                f"handed over {first.attempt - 1} times without success; the last time its "
+                "process ended before the handler returned"
             )
             self._give_up(first, subscription, overdue, reason, None)
         else:

@@ -23,6 +23,7 @@ from consumer_world import (
 )
 
 from consumers import Bar, Context, Gap, Series
+from consumers.core.policy import ATTEMPTS_DEFAULT
 from consumers.errors import EntryInvalid, HandlerFailed, SinkUnavailable
 from consumers.shell.lookup import BusLookup
 from tests.waiting import eventually
@@ -305,7 +306,8 @@ def test_a_bar_that_ended_every_process_is_not_handed_over_again(
     app.on(str(BTC))(seen)
     run_app(app)
     seen.wait(lambda: seen.numbers() == [1])
-    assert "the process ended each time" in events.wait("handler.gave_up")["reason"]
+    reason = events.wait("handler.gave_up")["reason"]
+    assert "process ended before the handler returned" in reason
     eventually(lambda: market.client.xlen(market.keys.dead("g")) == 1)
     eventually(lambda: market.pending(BTC) == 0)
 
@@ -433,3 +435,22 @@ def test_a_day_that_lasts_an_hour_longer_is_found_by_its_end(market: Market) -> 
 
     assert ended(T0 + day_ms + 60 * MINUTE_MS) == {daily}
     assert ended(T0 + day_ms) == set()
+
+
+def test_restarts_while_the_outside_world_is_away_cost_no_attempt(
+    market: Market, start: Callable[..., Running]
+) -> None:
+    market.publish(BTC, range(2))
+    attempts: list[int] = []
+
+    def away(bar: Bar, context: Context) -> None:
+        attempts.append(context.attempt)
+        raise SinkUnavailable("the broker is away")
+
+    for _ in range(ATTEMPTS_DEFAULT + 2):
+        before = len(attempts)
+        running = start(market, away)
+        eventually(lambda n=before: len(attempts) > n, "the bar is handed over again")
+        running.stop()
+    assert set(attempts) == {1}
+    assert market.client.xlen("tv:dead:{g}") == 0

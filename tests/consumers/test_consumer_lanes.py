@@ -210,7 +210,9 @@ def test_a_work_is_touched_from_its_handing_out_until_the_server_counted_that() 
     assert not lanes.is_untouched(bars(lane))
     assert lanes.take_failed() == [work]
     assert lanes.is_untouched(bars(lane))
-    lanes.finish(take(lanes, 5))
+    lanes.park(take(lanes, 5), 9, counted=False)
+    assert lanes.is_untouched(bars(lane))
+    lanes.finish(take(lanes, 9))
     lanes.finish(take(lanes))
     assert lanes.is_untouched(bars(lane))
 
