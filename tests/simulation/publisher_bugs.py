@@ -164,7 +164,7 @@ BUGS: Final = (
     Bug("ignores the lease, and the fence", lambda: together(_no_lease, _no_fence)),
     Bug("closes early", _close_early),
     Bug("does not wait for the settle time", _no_settling),
-    Bug("closes by the machine's clock", _machines_clock, 7),
+    Bug("closes by the machine's clock", _machines_clock, 4),
     Bug("closes although the socket was not read", _stale_look, 85),
     Bug("ignores the delay of a symbol", silent(Ledger, "set_delay")),
     Bug("publishes the forming bar of a history", always(Ledger, "_newest_ended", True)),
