@@ -34,4 +34,7 @@ def plan_of(bug: Bug, seed: int) -> Plan:
     if bug.scenario is not None:
         return bug.scenario()
     plan = draw(seed)
+    if bug in publisher_bugs.BUGS:
+        # Nobody needs to read what they publish.
+        plan = replace(plan, members=0)
     return replace(plan, mix=bug.only, strikes=()) if bug.only else plan

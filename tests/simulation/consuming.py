@@ -1,18 +1,17 @@
 """A consumer's process in virtual time: the real reader and worker, without their threads.
 
-All that the simulation knows of how a consumer is made is in this module. What is planted
+All that the simulation knows of how a consumer is made is here and in `waiting`. What is planted
 in it, and what the checker sees of it, are calls of its handler and commands to the bus.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
-from consumers.core.ids import EntryId
 from consumers.core.patterns import Pattern
 from consumers.core.policy import FailurePolicy, Policy
 from consumers.core.start import Start
@@ -20,18 +19,15 @@ from consumers.core.wants import Subscription, Subscriptions, Wanted
 from consumers.errors import NameTaken
 from consumers.shell.calling import Caller
 from consumers.shell.lookup import BusLookup
-from consumers.shell.loop import Ended, Loop
 from consumers.shell.reading import reader_of
-from consumers.shell.streams import translated
-from consumers.shell.threads import Desk, Tuning, WakingBell
-from consumers.shell.watch import Watch
+from consumers.shell.threads import Desk, Tuning
 from consumers.shell.worker import WAIT_MS_MAX, Worker
 from publisher.wire import Bar
 from tests.simulation.bus import Bus
-from tests.simulation.clients import SimClient
 from tests.simulation.loop import Killed, Process
 from tests.simulation.plan import Plan
 from tests.simulation.publishing import KEYS
+from tests.simulation.waiting import PACE_MS, Awaited, Turns, VirtualBell, VirtualLoop, VirtualWatch
 
 GROUPS: Final = ("alpha", "beta")
 GIVE_UP: Final = frozenset({"beta"})
@@ -58,7 +54,6 @@ ASYNC: Final = frozenset({"beta"})
 ATTEMPTS: Final = 3
 LEASE_MS: Final = 10_000
 BEAT_MS_MAX: Final = LEASE_MS // 5
-PACE_MS: Final = (1, 60)
 
 Handled = Callable[["ConsumerProcess", Bar, bool | None], None]
 """Told that a bar is handed to a process' handler (None), and whether that returned or raised."""
@@ -68,93 +63,6 @@ def group_of(name: str) -> str | None:
     """Return the group whose member has this name, None where that is no consumer."""
     group = name.rpartition("-")[0]
     return group if group in GROUPS else None
-
-
-class _Bell(WakingBell):
-    """Wakes a thread that is none: its next step comes soon."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-
-    def fileno(self) -> int:
-        """Nobody waits for it at a socket."""
-        return -1
-
-    def ring(self) -> None:
-        """Let the next step come soon."""
-        self._wake()
-
-    def wait(self, wait_ms: int) -> bool:
-        """Nobody waits in virtual time."""
-        raise AssertionError(f"waits for {wait_ms} ms")
-
-    def silence(self) -> None:
-        """Whoever rings is heard at once."""
-
-
-class _Watch(Watch):
-    """Looks once whether there is something new: the wait is virtual time of the process."""
-
-    def __init__(self, client: SimClient) -> None:
-        self._client: Any = client
-        self._after: dict[str, EntryId] = {}
-        self.is_due = True
-        """Something may have come since it looked."""
-
-    def wait(self, after: Mapping[str, EntryId], block_ms: int, wake: int | None) -> set[str]:
-        """Return at once which streams have an entry after the given one."""
-        goes_on = all(key in self._after and self._after[key] <= x for key, x in after.items())
-        if goes_on and not self.is_due:
-            return set()
-        self._after, self.is_due = {}, False
-        with translated():
-            reply = self._client.execute_command(
-                "XREAD", "COUNT", 1, "STREAMS", *after, *map(str, after.values())
-            )
-        found = reply.items() if isinstance(reply, dict) else reply or ()
-        if not found:
-            self._after = dict(after)
-        return {key.decode() for key, _ in found}
-
-    def close(self) -> None:
-        """There is no connection of its own."""
-
-
-class _Awaited:
-    """What an `async` handler returns: its end is for the loop."""
-
-    def __init__(self, end: Callable[[], None], wait_ms: int) -> None:
-        self.end = end
-        self.wait_ms = wait_ms
-
-    def __await__(self) -> Iterator[None]:
-        """Nobody awaits in virtual time."""
-        raise AssertionError("awaited")
-
-
-class _Loop(Loop):
-    """Where `async` handlers run, in virtual time."""
-
-    def __init__(self, process: ConsumerProcess) -> None:
-        self._process = process
-
-    def run(self, call: Any, ended: Ended) -> None:
-        """Let the call end in its time; `ended` is told."""
-        self._process.loop.after(call.wait_ms, lambda: self._end(call, ended))
-
-    def _end(self, call: _Awaited, ended: Ended) -> None:
-        process = self._process
-        if process.frozen:
-            process.loop.at(process.frozen_until_ms, lambda: self._end(call, ended))
-        elif process.alive:
-            try:
-                call.end()
-            except ValueError as error:
-                ended(error)
-            except Killed:
-                pass
-            else:
-                ended(None)
 
 
 class ConsumerProcess(Process):
@@ -178,12 +86,12 @@ class ConsumerProcess(Process):
         self._ended = ended
         self.faulty = bus.faulty
         self.client = bus.connect(self)
-        self._reader_turns = _Turns(self, self._read)
-        self._worker_turns = _Turns(self, self._work)
+        self._reader_turns = Turns(self, self._read)
+        self._worker_turns = Turns(self, self._work)
         self.desk = Desk(
             clock=self,
-            reader_bell=_Bell(self._reader_turns.soon),
-            worker_bell=_Bell(self._worker_turns.soon),
+            reader_bell=VirtualBell(self._reader_turns.soon),
+            worker_bell=VirtualBell(self._worker_turns.soon),
         )
         wanted = Subscriptions()
         parsed = tuple(map(Pattern.parse, patterns))
@@ -200,11 +108,11 @@ class ConsumerProcess(Process):
             lease_ms=LEASE_MS,
         )
         self._reader.rng = rng
-        self._reader.group._watch = self._watch = _Watch(self.client)
+        self._reader.group._watch = self._watch = VirtualWatch(self.client)
         caller = Caller(group, self, BusLookup(self.client, KEYS))
         ending: FailurePolicy = "dead-letter" if group in GIVE_UP else "retry-forever"
         policy = Policy(ending, ATTEMPTS, BACKOFF)
-        self._worker = Worker(self.desk, wanted, caller, policy, rng, _Loop(self))
+        self._worker = Worker(self.desk, wanted, caller, policy, rng, VirtualLoop(self))
 
     def start(self) -> None:
         """Begin to read."""
@@ -278,17 +186,17 @@ class ConsumerProcess(Process):
             return WAIT_MS_MAX
         return self._worker.step()
 
-    def take(self, bar: Bar) -> _Awaited | None:
+    def take(self, bar: Bar) -> Awaited | None:
         """Do what is done with a bar: planted bugs do something else."""
         return self.handle(bar)
 
-    def handle(self, bar: Bar) -> _Awaited | None:
+    def handle(self, bar: Bar) -> Awaited | None:
         """Do what the handler does. Raises ValueError on bad days, and Killed."""
         self._handled(self, bar, None)
         self.check()
         wait_ms = self.rng.randrange(self._plan.slow_ms) if self._plan.slow_ms else 0
         if self.group in ASYNC:
-            return _Awaited(lambda: self._end_handling(bar), wait_ms)
+            return Awaited(lambda: self._end_handling(bar), wait_ms)
         self.stall(wait_ms)
         self._end_handling(bar)
         return None
@@ -311,49 +219,3 @@ class ConsumerProcess(Process):
             return False
         self.struck(kind)
         return True
-
-
-class _Turns:
-    """When one of a process' threads has its next step."""
-
-    def __init__(self, process: ConsumerProcess, step: Callable[[], int]) -> None:
-        self._process = process
-        self._step = step
-        self._serial = 0
-        self._due_ms = -1
-        self._rung = False
-        self.busy = False
-        self.deaf = False
-        """True while no ring ends the rest."""
-
-    def soon(self) -> None:
-        """Let the next step come soon, whatever it waits for."""
-        if self.busy:
-            self._rung = True
-        elif not self.deaf:
-            self.at_most(self._process.rng.randrange(*PACE_MS))
-
-    def at_most(self, wait_ms: int) -> None:
-        """Let the next step come in so long, or sooner where that was planned."""
-        due_ms = self._process.loop.now_ms + wait_ms
-        if self._due_ms < self._process.loop.now_ms or due_ms < self._due_ms:
-            self._serial += 1
-            self._due_ms = due_ms
-            serial = self._serial
-            self._process.loop.at(due_ms, lambda: self._turn(serial))
-
-    def _turn(self, serial: int) -> None:
-        process = self._process
-        if not process.alive or process.frozen or self.busy or serial != self._serial:
-            return
-        self.busy, self._rung, self.deaf = True, False, False
-        try:
-            wait_ms = self._step()
-        except Killed:
-            return
-        finally:
-            self.busy = False
-        self._due_ms = -1
-        if self._rung and not self.deaf:
-            wait_ms = 0
-        self.at_most(max(wait_ms, process.rng.randrange(*PACE_MS)))

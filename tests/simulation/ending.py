@@ -27,13 +27,14 @@ class Ending:
         self._client = bus.client
         self._loop = bus.loop
         self._window_bars = bus.plan.window_bars
+        self._groups = GROUPS if bus.plan.members else ()
         self.quiet_ms: int | None = None
         """Since when each interval is told complete; None until all came right."""
 
     def missing(self) -> list[str]:
         """Return what has not come true yet."""
         found = [text for series in self._checker.streams for text in self._missing(series)]
-        found += [x for group in GROUPS for x in self._checker.reading.unshared(group)]
+        found += [x for group in self._groups for x in self._checker.reading.unshared(group)]
         return found + list(self._uncompleted())
 
     def _uncompleted(self) -> Iterator[str]:
@@ -63,7 +64,7 @@ class Ending:
             yield f"the catalogue says of {series}: {line!r}"
         yield from self._wrong(series, stream)
         yield from self._unsaid(series)
-        for group in GROUPS:
+        for group in self._groups:
             yield from self._checker.reading.unread(group, series)
 
     def _wrong(self, series: Series, stream: Stream) -> Iterator[str]:

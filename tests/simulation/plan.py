@@ -248,6 +248,7 @@ def after_the_close() -> Plan:
         limits=Limits(),
         mix=frozenset({"failed_over"}),
         strikes=(lost,),
+        members=0,
     )
 
 

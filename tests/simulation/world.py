@@ -150,9 +150,9 @@ class World:
     def start_members(self) -> None:
         """Let the groups come: their first members now, the others one by one."""
         for group in GROUPS:
-            self.start_consumer(f"{group}-1")
-            for number in range(2, self.plan.members + 1):
-                self.loop.after(self._rng.randrange(*COMES_MS), self._starting(group, number))
+            for number in range(1, self.plan.members + 1):
+                comes_ms = 0 if number == 1 else self._rng.randrange(*COMES_MS)
+                self.loop.after(comes_ms, self._starting(group, number))
 
     def _starting(self, group: str, number: int) -> Callable[[], None]:
         return lambda: self.start_consumer(f"{group}-{number}")
