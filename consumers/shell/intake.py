@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import orjson
 import structlog
 
 from bus.connection import Client
-from consumers.core.arrivals import Arrival, Doubt, Sifted, judge, sift
+from consumers.core.arrivals import Arrival, Doubt, Sifted, judge, sift, skips
 from consumers.core.ids import EntryId
 from consumers.core.lane import Source
 from consumers.core.work import Gap, Kind
@@ -51,6 +51,13 @@ class Intake:
             self.desk.worker_bell.ring()
         self._tell(source, found)
         return found
+
+    def skips(self, source: Source, entries: Sequence[Entry]) -> bool:
+        """Tell whether own pending entries are to be read before these new ones."""
+        if not entries or source.lane.series is None:
+            return False
+        bar = _arrival(source, entries[0], 1).bar
+        return bar is not None and skips(source, bar)
 
     def _judged(self, source: Source, doubt: Doubt) -> Gap | None:
         """Look at the stream; what cannot be looked at now is told as it seems."""

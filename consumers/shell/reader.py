@@ -226,6 +226,10 @@ class Reader:
             source.acknowledged(done)
         if reading is None:
             return
+        if source.phase is Phase.LIVE and self.intake.skips(source, served.entries):
+            with self.desk.lock:
+                source.rewind()
+            return
         entries: list[Entry] = [(x, {}) for x in source.trimmed] + served.entries
         source.trimmed = ()
         self.intake.deliver(source, sorted(entries, key=lambda x: x[0]), served.attempts)

@@ -8,7 +8,7 @@ import pytest
 from consumer_world import BTC, MINUTE_MS, T0
 from test_consumer_lanes import bars, entry, new_lane
 
-from consumers.core.arrivals import Arrival, Doubt, Sifted, judge, sift
+from consumers.core.arrivals import Arrival, Doubt, Sifted, judge, sift, skips
 from consumers.core.ids import ZERO, EntryId
 from consumers.core.lane import Lane, Source
 from consumers.core.work import Gap, Kind
@@ -167,6 +167,22 @@ def test_a_bar_that_does_not_name_the_one_before_is_looked_into() -> None:
     assert found.doubts == [Doubt(found.works[0], entry(0).ms, entry(4).ms, False)]
     found = sift(source, [of(9)])
     assert found.doubts == [Doubt(found.works[0], entry(5).ms, entry(8).ms, True)]
+
+
+def test_a_new_bar_whose_predecessor_never_came_skips_it() -> None:
+    source = attached(0)
+    assert not skips(source, bar(3, 2))  # others may have had it before us
+    sift(source, [of(1)])
+    assert skips(source, bar(3, 2))
+    assert not skips(source, bar(2, 1))
+    assert not skips(source, bar(3, None))
+
+
+def test_where_order_is_not_kept_nothing_is_skipped() -> None:
+    source = Source("k", Kind.BARS, ordered=False)
+    source.lane = new_lane()
+    source.opened_ms, source.proven = T0, True
+    assert not skips(source, bar(3, 2))
 
 
 def doubt(proven: bool, **changes: Any) -> Doubt:

@@ -15,6 +15,7 @@ from consumers.shell import intake
 from consumers.shell.group import Group, Served, Serving
 from consumers.shell.membership import Membership
 from consumers.shell.reader import Reader
+from publisher.wire import encode_bar
 from tests.waiting import eventually
 
 Start = Callable[..., Running]
@@ -43,6 +44,29 @@ def test_a_reply_that_was_lost_is_asked_for_again(
     assert len(lost) == running.app.counts.bus_lost == 3
     assert running.app.counts.claimed == 0
     eventually(lambda: market.pending(BTC) == 0)
+
+
+def test_what_the_server_gave_to_a_call_that_ran_late_is_handled_in_its_turn(
+    market: Market, start: Start, events: Events
+) -> None:
+    key = market.keys.bars(BTC)
+    market.publish(BTC, range(2))
+    seen = Recorder()
+    start(market, seen)
+    seen.wait(lambda: seen.numbers() == [0, 1])
+    eventually(lambda: market.pending(BTC) == 0)
+    [member] = [x["name"] for x in market.client.xinfo_consumers(key, "g")]
+    # A call of the member that it gave up on: the server runs it after all.
+    late = market.client.pipeline(transaction=True)
+    bar = market.bar(BTC, 2)
+    late.xadd(key, dict([encode_bar(bar)]), id=f"{bar.open_time_ms}-0")
+    late.xreadgroup("g", member, {key: ">"}, count=1)
+    late.execute()
+    market.publish(BTC, range(3, 5))
+    seen.wait(lambda: len(seen.bars) == 5)
+    assert seen.numbers() == list(range(5))
+    eventually(lambda: market.pending(BTC) == 0)
+    assert events.named("gap.seen") == []
 
 
 def test_trimmed_entries_of_ones_own_are_acknowledged_at_once(
