@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -124,6 +125,37 @@ def test_a_letter_handed_over_again_with_success_is_gone(
     assert running.app.counts.replayed == 1
     market.publish(BTC, [3])
     seen.wait(lambda: seen.numbers() == [0, 2, 1, 3])
+
+
+def test_a_letter_in_hand_is_not_handed_over_twice(
+    market: Market, start: Start, events: Events
+) -> None:
+    market.publish(BTC, range(2))
+    seen = Recorder()
+    healed, go_on = threading.Event(), threading.Event()
+
+    def handler(bar: Bar) -> None:
+        if healed.is_set():
+            go_on.wait(20)
+        seen(bar)
+
+    seen.failing = poison(0)
+    running = start(market, handler, attempts=1)
+    events.wait("entry.dead_lettered")
+    seen.wait(lambda: seen.numbers() == [1])
+    seen.failing = lambda bar: False
+    healed.set()
+    ask_again(market)
+    lanes = running.app._desk.lanes
+    eventually(lambda: lanes.replaying)
+    beaten_ms = lanes.valid_until_ms
+    eventually(lambda: lanes.valid_until_ms > beaten_ms + 300)
+    go_on.set()
+    events.wait("dead_letter.replayed")
+    eventually(lambda: not lanes.replaying)
+    market.publish(BTC, [2])
+    seen.wait(lambda: 2 in seen.numbers())
+    assert seen.numbers() == [1, 0, 2]
 
 
 def test_a_letter_that_fails_again_is_kept_and_can_be_asked_for_once_more(

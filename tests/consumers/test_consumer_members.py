@@ -377,3 +377,4 @@ def test_a_token_lower_than_the_streams_is_drawn_again(
     seen.wait(lambda: seen.numbers() == [0, 1, 2])
     assert events.wait("lease.lost")["series"] == str(BTC)
     assert events.wait("series.attached")["token"] > 70
+    assert len(events.named("lease.lost")) == 1

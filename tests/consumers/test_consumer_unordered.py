@@ -124,11 +124,12 @@ def test_a_slow_handler_keeps_its_bars_from_the_other_members(
                 second._changed.wait_for(lambda: second.bars, LEASE_MS * 3 / 1000)
         first(bar)
 
-    start(market, handler, name="slow", unordered=True)
+    slow = start(market, handler, name="slow", unordered=True)
     eventually(lambda: market.pending(BTC) == 4)
-    start(market, second, name="eager", unordered=True)
+    eager = start(market, second, name="eager", unordered=True)
     first.wait(lambda: len(first.bars) == 4)
     assert second.bars == []
+    assert slow.app.counts.claimed == eager.app.counts.claimed == 0
 
 
 def test_a_bar_that_fails_is_counted_by_the_server_and_becomes_a_dead_letter(
