@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consumers.errors import TargetInvalid
+from consumers.sinks.open import FORMS
 
 _importing = False
 
@@ -51,7 +52,7 @@ def _import(name: str, text: str) -> object:
         if name == missing or name.startswith(f"{missing}."):
             raise TargetInvalid(
                 f"target {text!r}: there is no module {missing!r} on the import path "
-                "or in the current directory"
+                f"or in the current directory{_hint(name, text)}"
             ) from error
         raise TargetInvalid(f"target {text!r}: {name!r} needs the module {missing!r}") from error
     except Exception as error:  # allow: a user's module may raise anything
@@ -59,3 +60,10 @@ def _import(name: str, text: str) -> object:
         raise TargetInvalid(f"target {text!r}: importing {name!r} failed, {reason}") from error
     finally:
         _importing = False
+
+
+def _hint(name: str, text: str) -> str:
+    """Return what may have been meant."""
+    if name.endswith(".py"):
+        return f"; write {name.removesuffix('.py')}:{text.partition(':')[2]}"
+    return f"; a sink is one of {', '.join(FORMS)}"

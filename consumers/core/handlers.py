@@ -12,6 +12,7 @@ from consumers.errors import HandlerInvalid
 IN_ORDER_ONLY: Final = "in_order_only"
 """A function with this attribute keeps a position, so it needs the bars in order."""
 
+_LISTS: Final = ("list", "List", "Sequence", "Iterable", "Collection")
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -53,6 +54,8 @@ class Handler:
         if len(needed) > 2 or not takes_any:
             count = f"{len(needed)} parameters" if needed else "no parameter"
             raise HandlerInvalid(f"{name} takes {count}: write {shape}")
+        if needed:
+            _refuse_other_number(name, needed[0].annotation, takes)
         return cls(call, len(needed) == 2)
 
 
@@ -61,6 +64,20 @@ def name_of(call: object) -> str:
     inner = getattr(call, "func", call)  # functools.partial
     name = getattr(inner, "__qualname__", None) or type(inner).__name__
     return str(name).rpartition("<locals>.")[2]
+
+
+def _refuse_other_number(name: str, annotation: object, takes: str) -> None:
+    """Refuse what is annotated as taking a list where it gets one bar, or the reverse."""
+    if annotation is inspect.Parameter.empty:
+        return
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    outer = text.partition("[")[0].rpartition(".")[2]
+    if takes == "bar" and outer in _LISTS:
+        raise HandlerInvalid(
+            f"{name} takes a list and would get one bar: @app.on(…, batch=500), or --batch 500"
+        )
+    if takes == "bars" and outer == "Bar":
+        raise HandlerInvalid(f"{name} takes one bar and would get a list: leave batch out")
 
 
 def _must_be_named(parameter: inspect.Parameter) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+
+import structlog
 
 from consumers.core.lane import Lane, Source
 from consumers.core.standing import EVENTS_NAME
@@ -10,6 +13,8 @@ from consumers.core.wishes import Wishes
 from consumers.core.work import Kind
 from consumers.shell.catalogue import Catalogue
 from publisher.wire import Keys, Series
+
+log = structlog.get_logger("consumers")
 
 
 @dataclass(slots=True)
@@ -29,12 +34,21 @@ class Discovery:
         """Read the catalogue where it is due; tell whether anything changed."""
         if now_ms < self.due_ms:
             return False
-        matched = self.wishes.named
-        if self.wishes.is_open:
-            matched |= self.wishes.matched(self.catalogue.read())
+        is_first = not self.due_ms
+        known = self.catalogue.read() if is_first or self.wishes.is_open else set()
+        matched = self.wishes.named | self.wishes.matched(known)
+        if is_first:
+            self._tell_unpublished(known, matched)
         self.due_ms = now_ms + self.every_ms
         before, self._found = self._found, {str(x): x for x in sorted(matched)}
         return before.keys() != self._found.keys()
+
+    def _tell_unpublished(self, known: Collection[Series], matched: Collection[Series]) -> None:
+        """Say so where nothing can come yet: a typing error looks like a quiet market."""
+        for series in sorted(self.wishes.named - set(known)):
+            log.warning("series.unpublished", series=str(series), cure=f"tvbus subscribe {series}")
+        if self.wishes.is_open and not matched:
+            log.warning("series.unmatched", published=len(known), cure="tvbus series lists them")
 
     @property
     def names(self) -> list[str]:

@@ -140,8 +140,7 @@ class FormingCalls:
 
     def step(self) -> bool:
         """Hand on the newest state of one series; tell whether there was one."""
-        if self.failures:
-            raise self.failures.pop(0)
+        self.raise_failure()
         bar = self._take()
         if bar is None:
             return False
@@ -154,6 +153,11 @@ class FormingCalls:
                 if inspect.isawaitable(outcome):
                     self._await(subscription, bar, outcome)
         return True
+
+    def raise_failure(self) -> None:
+        """Raise what ends the worker, where a handler raised such a thing."""
+        if self.failures:
+            raise self.failures.pop(0)
 
     def _take(self) -> Bar | None:
         desk = self.desk
@@ -171,10 +175,11 @@ class FormingCalls:
             self._busy[bar.series] += 1
 
         def ended(error: BaseException | None) -> None:
-            with self.desk.lock:
-                self._busy[bar.series] -= 1
+            # First of all: who sees that nothing is on the way must see the failure too.
             if error is not None:
                 self._failed(subscription, bar, error)
+            with self.desk.lock:
+                self._busy[bar.series] -= 1
             self.desk.worker_bell.ring()
 
         self.loop.run(outcome, ended)

@@ -162,6 +162,7 @@ class Worker:
 
     def go_on(self) -> None:
         """Go on with works whose handlers were awaited."""
+        self._forming.raise_failure()
         while not self._ended.empty():
             call, error = self._ended.get()
             self._awaited -= 1
@@ -226,7 +227,9 @@ class Worker:
             reason = f"{call.subscription.handler.name}: {type(error).__name__}: {error}"
             self._give_up(work, call.subscription, verdict, reason, error)
             return
-        self._tell(call, error, retry_in_ms=verdict.wait_ms, exc_info=most.failures == 1)
+        # What is waited out is the outside world's: its one line says enough.
+        exc_info = most.failures == 1 and verdict.counted
+        self._tell(call, error, retry_in_ms=verdict.wait_ms, exc_info=exc_info)
         self._park(call.works, set(firsts), verdict)
 
     def _park(self, works: Sequence[Work], firsts: Container[Work], verdict: Retry) -> None:

@@ -125,7 +125,8 @@ class PostgresSink(Sink):
             # The reason repeats words of the address, and one may be a password.
             raise UsageError(
                 "the address of PostgreSQL cannot be read: "
-                "write postgres:postgresql://USER@HOST:5432/DATABASE, an @ in the password as %40"
+                "write postgres:postgresql://HOST:5432/DATABASE?user=USER, "
+                "the password in PGPASSWORD"
             ) from None
         self._parameters: dict[str, Any] = {**_CONNECTION, **said}
         register_secret(str(said.get("password") or ""))

@@ -421,3 +421,22 @@ def test_a_clean_stop_gives_back_what_was_not_handled(market: Market, start: Sta
     assert second.numbers() == list(range(5, 50))
     names = [x["name"] for x in market.client.xinfo_consumers(market.keys.bars(BTC), "g")]
     assert all(x.startswith(b"two#") for x in names)
+
+
+def test_what_nobody_publishes_is_told_once(market: Market, start: Start, events: Events) -> None:
+    market.list_series(ETH)
+    market.publish(ETH, range(1))
+    seen = Recorder()
+    start(market, seen, str(BTC), str(ETH), "*-NOWHERE-1m")
+    seen.wait(lambda: len(seen.bars) == 1)
+    assert [x["series"] for x in events.named("series.unpublished")] == [str(BTC)]
+    assert events.named("series.unmatched") == []
+
+
+def test_a_pattern_that_matches_nothing_is_told(
+    market: Market, start: Start, events: Events
+) -> None:
+    market.list_series(ETH)
+    start(market, Recorder(), "*-NOWHERE-1m")
+    assert events.wait("series.unmatched")["published"] == 1
+    assert events.named("series.unpublished") == []

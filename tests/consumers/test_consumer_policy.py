@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from consumer_world import BTC, Market
 
+from consumers import Bar
 from consumers.core import facts, wants
 from consumers.core.backoff import Backoff
 from consumers.core.handlers import Handler
@@ -177,6 +178,38 @@ def test_a_wrong_handler_is_told_how_to_be_right(call: Any, says: str) -> None:
     with pytest.raises(HandlerInvalid) as caught:
         Handler.inspect(call, "bar")
     assert says in str(caught.value)
+
+
+def of_one(bar: Bar) -> None: ...
+
+
+def of_many(bars: list[Bar]) -> None: ...
+
+
+def of_many_evaluated(bars) -> None: ...  # type: ignore[no-untyped-def]
+
+
+of_many_evaluated.__annotations__["bars"] = list[int]
+
+
+@pytest.mark.parametrize(
+    ("call", "takes", "says"),
+    [
+        (of_many, "bar", "of_many takes a list and would get one bar"),
+        (of_many_evaluated, "bar", "or --batch 500"),
+        (of_one, "bars", "of_one takes one bar and would get a list: leave batch out"),
+    ],
+)
+def test_a_handler_that_says_it_takes_another_number_is_refused(
+    call: Any, takes: str, says: str
+) -> None:
+    with pytest.raises(HandlerInvalid, match=says):
+        Handler.inspect(call, takes)
+
+
+@pytest.mark.parametrize(("call", "takes"), [(of_one, "bar"), (of_many, "bars"), (print, "bars")])
+def test_a_handler_that_takes_what_it_gets_is_taken(call: Any, takes: str) -> None:
+    assert Handler.inspect(call, takes).call is call
 
 
 def lane() -> Lane:

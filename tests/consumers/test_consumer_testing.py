@@ -341,6 +341,14 @@ def test_a_bar_that_fails_is_tried_again_and_its_series_waits(
     assert told[0]["error"] == "ValueError: no"
 
 
+def test_what_is_waited_out_is_told_in_one_line(app: Consumer, events: Events) -> None:
+    failing(app, SinkUnavailable("the broker is away"), 2)
+    with TestBus(app, raise_errors=False) as bus:
+        bus.publish_bars(*bus.bars(B, 1))
+    told = events.named("handler.failed")
+    assert [bool(x["exc_info"]) for x in told] == [False, False]
+
+
 def test_the_attempt_that_follows_begins_with_the_handler_that_failed(app: Consumer) -> None:
     seen: list[float] = []
     app.on(B)(lambda bar: seen.append(bar.close))

@@ -151,6 +151,8 @@ def test_a_target_is_found_in_the_current_directory() -> None:
         (":trade", "must be module:function"),
         ("my_absent:trade", "there is no module 'my_absent'"),
         ("my_absent.deep:trade", "there is no module 'my_absent'"),
+        ("my_absent.py:trade", "write my_absent:trade"),
+        ("mongo:bars", "a sink is one of print, csv:DIR"),
         ("my_strategy:absent", "has no 'absent'"),
         ("my_strategy:Desk.absent", "has no 'Desk.absent'"),
         ("my_strategy:NUMBER", "is not a function but a int"),

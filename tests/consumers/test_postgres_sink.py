@@ -309,7 +309,7 @@ def test_a_wrong_password_is_told_without_it(database: Database) -> None:
 
 @pytest.mark.parametrize("url", ["postgresql://u:not@planted@h/x", "host=h planted-pass", "x"])
 def test_an_address_that_cannot_be_read_is_told_without_its_words(url: str) -> None:
-    with pytest.raises(UsageError, match="write postgres:postgresql://USER@HOST") as caught:
+    with pytest.raises(UsageError, match="write postgres:postgresql") as caught:
         PostgresSink(url, "g")
     assert "planted" not in str(caught.value)
     assert caught.value.__cause__ is None
