@@ -70,7 +70,7 @@ def test_who_has_no_bar_is_named_after_the_time_out() -> None:
 def test_who_is_being_compared_with_history_is_waited_for() -> None:
     world = live()
     trade_for_a_minute(world)
-    eth = world.engine.publications[1]
+    eth = world.engine._roster.publications[ETH]
     world.engine._hearing.check(eth, "its newest bars are compared with history")
     assert eth.state != "live"
     world.update(BTC, values(1), end=2)
