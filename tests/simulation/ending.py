@@ -50,7 +50,8 @@ class Ending:
                 due.update((series.interval, end_ms) for end_ms in ends)
         for (interval, end_ms), series_count in due.items():
             told = self._checker.completed.get((interval, end_ms), 0)
-            if told < series_count:
+            # Where the only bar came with history, nothing was awaited.
+            if told < series_count and (told or series_count > 1):
                 yield f"{told} of {series_count} series of {interval} are told of for {end_ms}"
 
     def _missing(self, series: Series) -> Iterator[str]:

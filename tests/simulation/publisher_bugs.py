@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from publisher import roster
 from publisher.core import barriers, bars
 from publisher.core.bars import Ledger
 from publisher.core.decisions import Decision, Moment, Refuse
@@ -25,7 +24,6 @@ from publisher.roster import Roster
 from publisher.shell import store
 from publisher.shell.lease import RedisLease
 from publisher.token_keeper import TokenKeeper
-from publisher.watching import Watch
 from tests.simulation.plan import after_the_close
 from tests.simulation.planting import Bug, Planting, always, method, script, silent, together
 
@@ -143,19 +141,6 @@ def _no_overlap() -> Planting:
     return mock.patch.object(bars, "OVERLAP_BARS", 0)
 
 
-def _no_audit() -> Planting:
-    return together(always(Watch, "due", None), always(Watch, "hear", False))
-
-
-def _shed_and_forget() -> Planting:
-    def shed(self: Roster, now_ms: int) -> None:
-        for publication in self.publications.values():
-            if len(publication.outbox) > roster.OUTBOX_BARS_MAX:
-                publication.outbox.clear()
-
-    return mock.patch.object(Roster, "shed", shed)
-
-
 def _no_renewal() -> Planting:
     return mock.patch.object(TokenKeeper, "_is_due", lambda self, *_: self.token is None)
 
@@ -165,35 +150,39 @@ def _of(*kinds: str) -> frozenset[str]:
 
 
 LONG_AWAY: Final = _of("all_publishers_killed", "refuse", "bus_away", "silence", "mute")
-BUS_DOWN: Final = _of("bus_away", "partition", "read_only", "out_of_memory")
 BUGS: Final = (
-    Bug("ignores the fence", _no_fence),
-    Bug("ignores the lease, and the fence", lambda: together(_no_lease, _no_fence)),
+    Bug("ignores the fence", _no_fence, 2),
+    Bug("ignores the lease, and the fence", lambda: together(_no_lease, _no_fence), 2),
     Bug("closes early", _close_early),
-    Bug("does not wait for the settle time", _no_settling),
-    Bug("closes by the machine's clock", _machines_clock, needs=_of("clock_jump")),
-    Bug("closes although the socket was not read", _stale_look, needs=_of("publisher_frozen")),
-    Bug("ignores the delay of a symbol", silent(Ledger, "set_delay")),
+    Bug("does not wait for the settle time", _no_settling, 4),
+    Bug("closes by the machine's clock", _machines_clock, 12, needs=_of("clock_jump")),
+    Bug("closes although the socket was not read", _stale_look, 42, needs=_of("publisher_frozen")),
+    Bug("ignores the delay of a symbol", silent(Ledger, "set_delay"), 5),
     Bug("publishes the forming bar of a history", always(Ledger, "_newest_ended", True)),
-    Bug("compares nothing after an interruption", _no_comparison),
-    Bug("asks for no overlap", _no_overlap),
-    Bug("takes what comes for all there is", always(Ledger, "_missing", 0)),
-    Bug("ignores corrections", always(Ledger, "_compare", [])),
-    Bug("says nothing of a gap on the bar", always(Ledger, "_gap_before", False), needs=LONG_AWAY),
-    Bug("says nothing of a gap in the events", silent(Hearing, "_tell_abandoned"), needs=LONG_AWAY),
-    Bug("forgets that values were refused", _refuse_and_forget, needs=_of("bad_values")),
+    Bug("compares nothing after an interruption", _no_comparison, 5),
+    Bug("asks for no overlap", _no_overlap, 5),
+    Bug("takes what comes for all there is", always(Ledger, "_missing", 0), 167),
+    Bug("ignores corrections", always(Ledger, "_compare", []), 2),
     Bug(
-        "never compares with history what a connection may have lost",
-        _no_audit,
-        needs=_of("mute", "lossy"),
+        "says nothing of a gap on the bar",
+        always(Ledger, "_gap_before", False),
+        13,
+        needs=LONG_AWAY,
     ),
-    Bug("appends whatever was there before", _no_succession),
+    Bug(
+        "says nothing of a gap in the events",
+        silent(Hearing, "_tell_abandoned"),
+        13,
+        needs=LONG_AWAY,
+    ),
+    Bug("forgets that values were refused", _refuse_and_forget, 51, needs=_of("bad_values")),
+    Bug("appends whatever was there before", _no_succession, 7),
     Bug(
         "drops bars whose reply was lost, and appends whatever was there before",
         lambda: together(_drop_unknown, _no_succession),
+        13,
         only=frozenset({"cut", "reply_lost"}),
     ),
-    Bug("does not fetch again what could not wait", _shed_and_forget, needs=BUS_DOWN),
     Bug(
         "appends again under another ID",
         lambda: _script(
@@ -201,15 +190,16 @@ BUGS: Final = (
             "present = present + 1",
             "redis.call('XADD', KEYS[1], open_time .. '-*', ARGV[4], payload)",
         ),
+        3,
     ),
     Bug(
         "does not look at what a failover lost",
         silent(Roster, "doubt_all"),
         scenario=after_the_close,
     ),
-    Bug("calls an interval complete at its first bar", always(barriers, "_belongs", False)),
-    Bug("tells of no interval", silent(Engine, "_tell_completed")),
+    Bug("calls an interval complete at its first bar", always(barriers, "_belongs", False), 1),
+    Bug("tells of no interval", silent(Engine, "_tell_completed"), 1),
     Bug("does not ask again after a reconnect", silent(Roster, "interrupt")),
     Bug("keeps the session of a lost connection", _keep_session),
-    Bug("never renews a token", _no_renewal),
+    Bug("never renews a token", _no_renewal, 16),
 )
