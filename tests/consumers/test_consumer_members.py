@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -378,3 +379,26 @@ def test_a_token_lower_than_the_streams_is_drawn_again(
     assert events.wait("lease.lost")["series"] == str(BTC)
     assert events.wait("series.attached")["token"] > 70
     assert len(events.named("lease.lost")) == 1
+
+
+@pytest.mark.parametrize("shared_server", ["valkey"], indirect=True)
+def test_a_handler_of_a_minute_keeps_its_series_under_a_lease_of_five_seconds(
+    market: Market, start: Start
+) -> None:
+    market.publish(BTC, range(2))
+    slow, other, begun = Recorder(), Recorder(), threading.Event()
+
+    def think(bar: Bar) -> None:
+        if not begun.is_set():
+            begun.set()
+            time.sleep(60)
+        slow(bar)
+
+    start(market, think, name="slow", lease_ms=5_000)
+    assert begun.wait(20)
+    start(market, other, name="other", lease_ms=5_000)
+    market.publish(BTC, [2])
+    eventually(lambda: slow.numbers() == [0, 1, 2], "the slow one has them all", deadline_s=90)
+    assert other.numbers() == []
+    assert holder(market, BTC) == "slow"
+    eventually(lambda: market.pending(BTC) == 0)
