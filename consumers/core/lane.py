@@ -109,9 +109,12 @@ class Source:
         self.phase, self.more = Phase.LIVE, True
 
     def rewind(self) -> None:
-        """Prepare for a new connection: a reply may have been lost on the old one."""
+        """Prepare for a new connection: a reply may have been lost on the old one.
+
+        All own pending entries are read again: a failover may have lost acknowledgements.
+        """
         if self.phase is Phase.LIVE:
-            self.phase, self.cursor = Phase.RECOVERING, max(self.unacked, default=ZERO)
+            self.phase, self.cursor = Phase.RECOVERING, ZERO
 
     def acknowledged(self, entries: Sequence[EntryId]) -> None:
         """Note that the server has the acknowledgements."""

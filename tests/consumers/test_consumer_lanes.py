@@ -516,7 +516,7 @@ def test_after_a_lost_connection_a_live_stream_looks_for_what_the_last_reply_hel
     lanes, [lane] = filled(range(3))
     source = bars(lane)
     source.rewind()
-    assert (source.phase, source.cursor) == (Phase.RECOVERING, entry(2))
+    assert (source.phase, source.cursor) == (Phase.RECOVERING, ZERO)
     source.cursor = entry(1)
     source.rewind()
     assert source.cursor == entry(1)
