@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from bus.loopback import is_loopback
 from bus.settings import BusSettings, ListenAddress
 from publisher.core.bars import FILL_BARS_MAX
 from publisher.core.budget import REQUESTS_PER_HOUR_MAX
@@ -22,21 +22,12 @@ ORIGIN: Final = "https://www.tradingview.com"
 """TradingView answers a handshake, and a search, without such an Origin with 403."""
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _check_address(value: str, secure: str, plain: str) -> str:
     """Refuse what is no address, and a plain one that leaves this machine."""
     parts = urlsplit(value)
     if parts.scheme not in {plain, secure} or not parts.hostname or parts.port == 0:
         raise ValueError(f"must be a {secure}:// address")
-    if parts.scheme == plain and not _is_loopback(parts.hostname):
+    if parts.scheme == plain and not is_loopback(parts.hostname):
         raise ValueError(f"plain {plain}:// is for this machine only; use {secure}://")
     return value.rstrip("/") if secure == "https" else value
 

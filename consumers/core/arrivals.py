@@ -76,16 +76,16 @@ def sift(source: Source, arrivals: Iterable[Arrival]) -> Sifted:
     return found
 
 
-def skips(source: Source, bar: Bar) -> bool:
-    """Tell whether a new bar names one before it that was not given to us.
+def skips(source: Source, arrival: Arrival) -> bool:
+    """Tell whether what is new names a bar before it that was not given to us.
 
     Where all before it came here, the server may have given that to a call of ours
     whose answer was lost, and that it ran late: it is an own pending entry then.
     """
-    previous_ms, last_ms = bar.previous_open_time_ms, source.opened_ms
-    if not _is_continuous(source) or not source.proven or previous_ms is None or last_ms is None:
+    bar, last_ms = arrival.bar, source.opened_ms
+    if not _is_continuous(source) or not source.proven or bar is None or last_ms is None:
         return False
-    return previous_ms > last_ms
+    return bar.previous_open_time_ms is not None and bar.previous_open_time_ms > last_ms
 
 
 def _is_continuous(source: Source) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import orjson
 import structlog
 
 from bus.connection import Client
-from consumers.core.arrivals import Arrival, Doubt, Sifted, judge, sift, skips
+from consumers.core.arrivals import Arrival, Doubt, Sifted, judge, sift
 from consumers.core.ids import EntryId
 from consumers.core.lane import Source
 from consumers.core.work import Gap, Kind
@@ -29,15 +29,8 @@ class Intake:
     desk: Desk
     client: Client
 
-    def deliver(
-        self,
-        source: Source,
-        entries: Iterable[Entry],
-        attempts: Mapping[EntryId, int] | None = None,
-    ) -> Sifted:
-        """Put entries of a stream, in ascending order, on the desk; return what they were."""
-        known = attempts or {}
-        arrivals = [_arrival(source, x, known.get(x[0], 1)) for x in entries]
+    def deliver(self, source: Source, arrivals: Iterable[Arrival]) -> None:
+        """Put what a stream gave, in ascending order, on the desk."""
         with self.desk.lock:
             found = sift(source, arrivals)
         for doubt in found.doubts:
@@ -50,14 +43,6 @@ class Intake:
         if found.works:
             self.desk.worker_bell.ring()
         self._tell(source, found)
-        return found
-
-    def skips(self, source: Source, entries: Sequence[Entry]) -> bool:
-        """Tell whether own pending entries are to be read before these new ones."""
-        if not entries or source.lane.series is None:
-            return False
-        bar = _arrival(source, entries[0], 1).bar
-        return bar is not None and skips(source, bar)
 
     def _judged(self, source: Source, doubt: Doubt) -> Gap | None:
         """Look at the stream; what cannot be looked at now is told as it seems."""
@@ -87,6 +72,13 @@ class Intake:
         if found.repeated:
             counts.repeated += len(found.repeated)
             log.info("entry.repeated", series=name, entries=len(found.repeated))
+
+
+def arrivals_of(
+    source: Source, entries: Iterable[Entry], attempts: Mapping[EntryId, int]
+) -> list[Arrival]:
+    """Return what the entries hold, decoded; attempts are 1 where nothing else is said."""
+    return [_arrival(source, x, attempts.get(x[0], 1)) for x in entries]
 
 
 def _arrival(source: Source, entry: Entry, attempt: int) -> Arrival:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from consumers.core.arrivals import skips
 from consumers.core.backoff import BUS_BACKOFF, Backoff
 from consumers.core.ids import EntryId
 from consumers.core.lane import Phase, Source
@@ -26,7 +27,7 @@ from consumers.errors import ConsumerError, Fenced, GroupLost, GroupUnavailable,
 from consumers.shell.attach import Attacher
 from consumers.shell.departure import Departure
 from consumers.shell.group import Group, Served, Serving
-from consumers.shell.intake import Intake
+from consumers.shell.intake import Intake, arrivals_of
 from consumers.shell.letters import Letters
 from consumers.shell.streams import Entry
 from consumers.shell.tenure import Tenure
@@ -226,13 +227,14 @@ class Reader:
             source.acknowledged(done)
         if reading is None:
             return
-        if source.phase is Phase.LIVE and self.intake.skips(source, served.entries):
+        entries: list[Entry] = [(x, {}) for x in source.trimmed] + served.entries
+        source.trimmed = ()
+        arrivals = arrivals_of(source, sorted(entries, key=lambda x: x[0]), served.attempts)
+        if source.phase is Phase.LIVE and arrivals and skips(source, arrivals[0]):
             with self.desk.lock:
                 source.rewind()
             return
-        entries: list[Entry] = [(x, {}) for x in source.trimmed] + served.entries
-        source.trimmed = ()
-        self.intake.deliver(source, sorted(entries, key=lambda x: x[0]), served.attempts)
+        self.intake.deliver(source, arrivals)
         is_full = len(served.entries) >= reading.count
         with self.desk.lock:
             if source.phase is Phase.LIVE:

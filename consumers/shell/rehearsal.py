@@ -16,7 +16,7 @@ from consumers.errors import UsageError
 from consumers.shell.calling import Caller
 from consumers.shell.catalogue import Catalogue
 from consumers.shell.discovery import Discovery
-from consumers.shell.intake import Intake
+from consumers.shell.intake import Intake, arrivals_of
 from consumers.shell.lookup import BusLookup
 from consumers.shell.memory import MemoryBus
 from consumers.shell.streams import Fields
@@ -105,7 +105,7 @@ class Rehearsal:
         self._bus.memory.append(key, entry, fields)
         source = None if lane is None else lane.sources.get(kind)
         if source is not None:
-            self._intake.deliver(source, [(entry, fields)])
+            self._intake.deliver(source, arrivals_of(source, [(entry, fields)], {}))
 
     def form(self, bar: Bar) -> None:
         """Deliver a state of the bar in progress."""

@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from bus.logs import register_secret
+from bus.loopback import is_loopback
 from consumers.errors import SinkRejected, SinkUnavailable, UsageError
 from consumers.sinks.print import bar_json
 from consumers.sinks.sink import Sink
@@ -139,21 +139,12 @@ def _checked(url: str) -> SplitResult:
         known = False
     if not known:
         raise UsageError("the address of a webhook must be like https://HOST/PATH")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise UsageError(
             "a webhook's address must begin with https://, "
             f"http:// is for this machine only, was {parts.hostname!r}"
         )
     return parts
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _credentials(parts: SplitResult) -> AuthBase:

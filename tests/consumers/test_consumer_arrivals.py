@@ -171,18 +171,18 @@ def test_a_bar_that_does_not_name_the_one_before_is_looked_into() -> None:
 
 def test_a_new_bar_whose_predecessor_never_came_skips_it() -> None:
     source = attached(0)
-    assert not skips(source, bar(3, 2))  # others may have had it before us
+    assert not skips(source, of(3, 2))  # others may have had it before us
     sift(source, [of(1)])
-    assert skips(source, bar(3, 2))
-    assert not skips(source, bar(2, 1))
-    assert not skips(source, bar(3, None))
+    assert skips(source, of(3, 2))
+    assert not skips(source, of(2, 1))
+    assert not skips(source, of(3, None))
 
 
 def test_where_order_is_not_kept_nothing_is_skipped() -> None:
     source = Source("k", Kind.BARS, ordered=False)
     source.lane = new_lane()
     source.opened_ms, source.proven = T0, True
-    assert not skips(source, bar(3, 2))
+    assert not skips(source, of(3, 2))
 
 
 def doubt(proven: bool, **changes: Any) -> Doubt:
